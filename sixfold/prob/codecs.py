@@ -1,0 +1,186 @@
+"""Codecs: the way from data space to the space a model works in, and back, with the log-determinant between.
+
+    log p(x) = log p_u(u) + log |det du/dx|                    for a bijection u of real data
+    log P(x) >= E_v[ log p_u(u(x + v)) + log |det du/dx| ]     for uniform dequantisation, v ~ U[0, 1)^D
+
+The second is a lower bound by Jensen's inequality (Theis et al., 2016, arXiv:1511.01844, section 3.1): an exact density of
+dequantised data bounds the probability of the discrete data from below.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sixfold.core.draws import Draws
+from sixfold.core.errors import Unsupported
+from sixfold.core.spec import DataSpec
+
+CodecName = Literal["auto", "standardise", "scale", "logit"]
+
+
+class Codec(nn.Module, ABC):
+    """One step between data space and model space, on batches of shape (B, *shape)."""
+
+    def fit(self, x: Tensor) -> None:  # noqa: B027 - most codecs have no statistics
+        """Take statistics from training data, once."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Model space, (B, *shape) floats, and log |det du/dx| in nats, (B,)."""
+
+    @abstractmethod
+    def decode(self, u: Tensor) -> Tensor:
+        """Data space; the inverse of :meth:`encode` (of its floor, after dequantisation)."""
+
+
+class Dequantise(Codec):
+    """Levels 0..k-1 to [0, 1): u = (x + v) / k with v uniform, log-determinant -D log k.
+
+    Args:
+        levels: k.
+        dtype: data space's integer type.
+    """
+
+    def __init__(self, levels: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.levels = levels
+        self.data_dtype = dtype
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        u = (x.to(draws.dtype) + draws.uniform(*x.shape[1:])) / self.levels
+        return u, u.new_full((len(x),), -x[0].numel() * math.log(self.levels) if len(x) else 0.0)
+
+    def decode(self, u: Tensor) -> Tensor:
+        return (u * self.levels).floor().clamp(0, self.levels - 1).to(self.data_dtype)
+
+
+class Affine(Codec):
+    """u = (x - shift) / scale with the same numbers for every element, log-determinant -D log scale."""
+
+    def __init__(self, *, shift: float, scale: float) -> None:
+        super().__init__()
+        self.shift, self.scale = shift, scale
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        return (x - self.shift) / self.scale, x.new_full((len(x),), -x[0].numel() * math.log(self.scale) if len(x) else 0.0)
+
+    def decode(self, u: Tensor) -> Tensor:
+        return u * self.scale + self.shift
+
+
+class Standardise(Codec):
+    """u = (x - mean) / std, statistics of the training data for each element; constant elements keep scale 1.
+
+    Args:
+        shape: of one datum.
+        shared: one scale for all elements, which keeps angles and the aspect of a plot.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: tuple[int, ...], *, shared: bool = False) -> None:
+        super().__init__()
+        self.shared = shared
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def fit(self, x: Tensor) -> None:
+        x = x.double()
+        self.mean.copy_(x.mean(0))
+        var = (x - x.mean(0)).square().mean(0)
+        std = (var.mean().expand_as(var) if self.shared else var).sqrt()
+        self.std.copy_(torch.where(std > 1e-8 * (1 + x.mean(0).abs()), std, 1.0))
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        return (x - self.mean) / self.std, -self.std.log().sum().expand(len(x))
+
+    def decode(self, u: Tensor) -> Tensor:
+        return u * self.std + self.mean
+
+
+class Logit(Codec):
+    """[0, 1] to the real line: u = logit(margin + (1 - 2 margin) x), so that a density on R^D fits bounded data.
+
+    Args:
+        margin: distance kept from 0 and 1; larger flattens the tails and loses contrast at the ends.
+    """
+
+    def __init__(self, *, margin: float = 0.01) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        p = self.margin + (1 - 2 * self.margin) * x
+        slope = math.log1p(-2 * self.margin) - p.log() - torch.log1p(-p)  # d logit(p) / dx
+        return p.log() - torch.log1p(-p), slope.flatten(1).sum(1)
+
+    def decode(self, u: Tensor) -> Tensor:
+        # The margin makes the inverse reach a little outside [0, 1]; data space is the closed interval.
+        return ((u.sigmoid() - self.margin) / (1 - 2 * self.margin)).clamp(0, 1)
+
+
+class Chain(Codec):
+    """Codecs one after the other; log-determinants add up.
+
+    Args:
+        bounded: whether the result bounds discrete data from below (a dequantisation is among them).
+    """
+
+    def __init__(self, *parts: Codec) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.bounded = any(isinstance(part, Dequantise) for part in parts)
+
+    def fit(self, x: Tensor) -> None:
+        """Each part sees what the parts before it make of the data."""
+        draws = Draws(len(x), generator=torch.Generator(x.device).manual_seed(0), dtype=torch.float64)
+        for part in self.parts:
+            assert isinstance(part, Codec)
+            part.fit(x)
+            x, _ = part.encode(x, draws)
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        total = torch.zeros(len(x), device=x.device, dtype=draws.dtype)
+        for part in self.parts:
+            x, logdet = part.encode(x, draws)  # type: ignore[operator]
+            total = total + logdet
+        return x, total
+
+    def decode(self, u: Tensor) -> Tensor:
+        for part in reversed(self.parts):
+            u = part.decode(u)  # type: ignore[operator]
+        return u
+
+
+def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False) -> Chain:
+    """The codec of a continuous model for data as ``spec`` describes them.
+
+    ``auto``: real data are standardised; levels are dequantised and scaled to [-1, 1].
+    ``logit``: levels are dequantised and mapped to the real line, then standardised (flows).
+
+    Args:
+        spec: what one datum is.
+        name: which way.
+        shared: standardise all elements by one scale.
+
+    Raises:
+        Unsupported: for unordered tokens, which no dequantisation makes continuous, and for a codec that does not apply.
+    """
+    if spec.support.kind == "tokens":
+        raise Unsupported("tokens have no order to dequantise along; got tokens. Use an autoregressive model.")
+    if not spec.support.discrete:
+        if name in ("scale", "logit"):
+            raise Unsupported(f"codec {name!r} is for data with levels; got real data. Use codec='standardise'.")
+        return Chain(Standardise(spec.shape, shared=shared))
+    first = Dequantise(spec.support.count, spec.dtype)
+    if name == "logit":
+        return Chain(first, Logit(), Standardise(spec.shape, shared=shared))
+    if name == "standardise":
+        return Chain(first, Standardise(spec.shape, shared=shared))
+    return Chain(first, Affine(shift=0.5, scale=0.5))
