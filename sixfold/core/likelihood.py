@@ -83,15 +83,19 @@ LEBESGUE = Measure()
 
 def _sum_kind(a: AnyKind, b: AnyKind) -> AnyKind:
     """Kind of a sum of two log-probabilities."""
-    for kind in (Unnormalised, Estimate):
-        if issubclass(a, kind) or issubclass(b, kind):
-            return kind
+    if Unnormalised in (a, b):
+        other = b if a is Unnormalised else a
+        if other not in (Unnormalised, Exact, Numerical):
+            raise NotComparable(f"an unnormalised number plus a {other.__name__.lower()} one has no kind. Estimate log Z first.")
+        return Unnormalised
+    if Estimate in (a, b):
+        return Estimate
     if Numerical in (a, b):
         other = b if a is Numerical else a
         return Numerical if other in (Numerical, Exact) else Estimate
     both = [kind for kind in (Exact, Lower, Upper) if issubclass(a, kind) and issubclass(b, kind)]
     if not both:
-        raise NotComparable(f"a {a.__name__} plus a {b.__name__} bound is neither; got kinds that point opposite ways.")
+        raise NotComparable("a lower bound together with an upper bound is neither; got kinds that point opposite ways.")
     return both[0]
 
 
@@ -149,14 +153,14 @@ class LogProb(Generic[K_co]):
     def __len__(self) -> int:
         return len(self.nats)
 
-    def _combine(self, other: LogProb[Any], nats: Tensor, kind: AnyKind, bias: Bias) -> LogProb[Any]:
+    def _combine(self, other: LogProb[Any], nats: Tensor, kind: AnyKind, bias: Bias, scope: str = "") -> LogProb[Any]:
         if len(self) != len(other):
             raise BadInput(f"log-probabilities of {len(self)} and {len(other)} data cannot be combined; expected the same data.")
         errors = [e for e in (self.stderr, other.stderr) if e is not None]
         stderr = torch.stack(errors).square().sum(0).sqrt() if errors else None
         return LogProb(
             nats, kind, f"{self.method}; {other.method}", self.dims, self.measure, stderr,
-            self.tolerance + other.tolerance, bias, self.scope or other.scope,
+            self.tolerance + other.tolerance, bias, scope,
         )  # fmt: skip
 
     @overload
@@ -169,9 +173,12 @@ class LogProb(Generic[K_co]):
     def __add__(self, other: LogProb[Any]) -> LogProb[Kind]: ...
     def __add__(self, other: LogProb[Any]) -> LogProb[Any]:
         """log p(a) + log p(b | a): the joint of two parts of a datum; dims add up."""
+        if self.measure != other.measure:
+            raise NotComparable(f"parts of a datum have one base measure; got {self.measure} and {other.measure}.")
         kind = _sum_kind(self.kind, other.kind)
         bias = _merge_bias(_own_bias(self.kind, self.bias), _own_bias(other.kind, other.bias)) if kind is Estimate else "none"
-        joint = self._combine(other, self.nats + other.nats, kind, bias)
+        scope = "+".join(p.scope for p in (self, other) if p.kind is Unnormalised)
+        joint = self._combine(other, self.nats + other.nats, kind, bias, scope)
         return replace(joint, dims=self.dims + other.dims)
 
     @overload
@@ -186,9 +193,9 @@ class LogProb(Generic[K_co]):
         """Log-ratio of two models on the same data, datum by datum."""
         _same_question(self.measure, self.dims, other.measure, other.dims)
         if Unnormalised in (self.kind, other.kind):
-            if self.kind is not other.kind or not self.scope or self.scope != other.scope:
-                raise NotComparable("unnormalised log-probabilities compare only within one model; got two. Estimate log Z.")
-            return self._combine(other, self.nats - other.nats, Exact, "none")
+            _same_constant(self.kind, self.scope, other.kind, other.scope)
+            known = Exact if self.tolerance == other.tolerance == 0.0 else Numerical
+            return self._combine(other, self.nats - other.nats, known, "none")
         kind = _sum_kind(self.kind, _negated(other.kind))
         other_bias = _FLIPPED[_own_bias(other.kind, other.bias)]
         bias = _merge_bias(_own_bias(self.kind, self.bias), other_bias) if kind is Estimate else "none"
@@ -237,6 +244,12 @@ def _same_question(measure_a: Measure, dims_a: int, measure_b: Measure, dims_b: 
         )
 
 
+def _same_constant(kind_a: AnyKind, scope_a: str, kind_b: AnyKind, scope_b: str) -> None:
+    """Whether log Z cancels: both numbers are unnormalised and belong to one named model."""
+    if kind_a is not kind_b or not scope_a or scope_a != scope_b:
+        raise NotComparable("unnormalised log-probabilities compare only within one model; got two. Estimate log Z.")
+
+
 @dataclass(frozen=True)
 class MeanLogProb(Generic[K_co]):
     """Mean log-probability over data, in nats per datum, with its standard error over the data.
@@ -271,8 +284,8 @@ class MeanLogProb(Generic[K_co]):
         return self.stderr * _bits_scale(self.kind, self.measure, self.dims)
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """Value less and plus ``z`` standard errors and the tolerance."""
-        half = z * (0.0 if math.isnan(self.stderr) else self.stderr) + self.tolerance
+        """Value less and plus ``z`` standard errors and the tolerance; one datum alone leaves it unbounded."""
+        half = z * (math.inf if math.isnan(self.stderr) else self.stderr) + self.tolerance
         return self.value - half, self.value + half
 
     def __str__(self) -> str:
@@ -314,8 +327,7 @@ def verdict(a: MeanLogProb[Any], b: MeanLogProb[Any]) -> Verdict:
     """
     _same_question(a.measure, a.dims, b.measure, b.dims)
     if Unnormalised in (a.kind, b.kind):
-        if a.kind is not b.kind or not a.scope or a.scope != b.scope:
-            raise NotComparable("unnormalised log-probabilities compare only within one model; got two. Estimate log Z.")
+        _same_constant(a.kind, a.scope, b.kind, b.scope)
         a, b = replace(a, kind=Exact), replace(b, kind=Exact)
     for one, two, relation in ((a, b, "higher"), (b, a, "lower")):
         low, high = _floor_of(one), _ceiling_of(two)

@@ -111,19 +111,29 @@ def entry(name: str) -> Entry:
     if model in entries():
         return entries()[model]
     if ":" in model and "/" not in model:
-        return _entry(model, inspect.getsource(_module(model.partition(":")[0])))
+        return _entry(model, _source(_module(model.partition(":")[0])))
     by_stem = {n.partition("/")[2]: n for n in entries()}
     hint = f"Perhaps you meant {by_stem[model]!r}." if model in by_stem else suggest(model, entries())
     raise BadInput(f"unknown model {name!r}. {hint}")
 
 
 def _module(path: str) -> ModuleType:
+    """A third party's module, or one of the library's."""
     try:
         return importlib.import_module(path)
+    except (TypeError, ValueError):  # a relative or an empty name
+        raise BadInput(f"{path!r} is no module's full name; expected an importable 'module:Class'.") from None
     except ModuleNotFoundError as error:
         if error.name and path.startswith(error.name):
             raise BadInput(f"no module {path!r} to take a model from; expected an importable 'module:Class'.") from error
         raise
+
+
+def _source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except (OSError, TypeError):
+        raise BadInput(f"module {module.__name__!r} has no source to read presets from; expected a Python file.") from None
 
 
 def model_class(name: str) -> type[GenerativeModel]:

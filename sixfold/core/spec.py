@@ -21,6 +21,17 @@ Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"
 SupportKind = Literal["real", "binary", "levels", "tokens"]
 ConditioningKind = Literal["none", "classes", "vector"]
 
+_WIDE = (torch.uint16, torch.uint32, torch.uint64)
+
+
+def _tensor(x: Array | int, name: str) -> Tensor:
+    """An array as a tensor, without sharing the surprises of object arrays and ragged lists."""
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        got = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"{x!r:.60}"
+        raise BadInput(f"{name} must be numbers in a regular array; got {got}. Convert it first.") from None
+
 
 @dataclass(frozen=True)
 class Support:
@@ -37,6 +48,8 @@ class Support:
     def __post_init__(self) -> None:
         if self.kind == "binary" and self.size is None:
             object.__setattr__(self, "size", 2)
+        if self.kind == "binary" and self.size != 2:
+            raise BadInput(f"binary data have 2 values; got {self.size}. Use levels for more.")
         if (self.kind == "real") != (self.size is None):
             raise BadInput(f"support {self.kind!r} with size {self.size!r}: real data have none, discrete data need one.")
         if self.size is not None and self.size < 2:
@@ -60,6 +73,10 @@ class Conditioning:
 
     kind: ConditioningKind = "none"
     size: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.kind == "none") != (self.size == 0) or self.size < 0:
+            raise BadInput(f"conditioning {self.kind!r} of size {self.size}: none has size 0, classes and vectors have at least 1.")
 
     def features(self, cond: Tensor | None, like: Tensor) -> Tensor | None:
         """Float features of the condition, (B, size): one-hot for classes; ``None`` when there is none. dtype of ``like``."""
@@ -119,7 +136,7 @@ class DataSpec:
         Raises:
             BadInput: with what was got, what this specification expects, and the way out.
         """
-        x = torch.as_tensor(x)
+        x = _tensor(x, name)
         if tuple(x.shape[1:]) != self.shape or x.ndim != len(self.shape) + 1:
             raise BadInput(f"{name} must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}.")
         if not self.support.discrete:
@@ -136,8 +153,10 @@ class DataSpec:
 
     def _check_discrete(self, x: Tensor, name: str) -> Tensor:
         count = self.support.count
-        if x.is_floating_point() or x.dtype == torch.bool:
+        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
             raise BadInput(f"{name} must be integers in [0, {count - 1}]; got {x.dtype}. Convert with .to({self.dtype}).")
+        if x.dtype in _WIDE:  # PyTorch stores these and computes nothing with them
+            x = x.long()
         if x.numel() and (int(x.min()) < 0 or int(x.max()) >= count):
             raise BadInput(f"{name} must lie in [0, {count - 1}]; got {int(x.min())} to {int(x.max())}.")
         return x.to(self.dtype)
@@ -155,7 +174,7 @@ class DataSpec:
             return None
         if cond is None:
             raise BadInput(f"this model is conditioned on {kind} of size {size}; got none. Pass cond=...")
-        c = torch.as_tensor(cond)
+        c = _tensor(cond, "cond")
         if kind == "classes":
             return self._check_classes(c.expand(num) if c.ndim == 0 else c, num)
         c = c.expand(num, -1) if c.ndim == 1 else c
@@ -164,11 +183,12 @@ class DataSpec:
         return c.float()
 
     def _check_classes(self, c: Tensor, num: int) -> Tensor:
-        if tuple(c.shape) != (num,) or c.is_floating_point():
+        if tuple(c.shape) != (num,) or c.is_floating_point() or c.is_complex():
             raise BadInput(f"cond must be integer labels of shape ({num},); got {c.dtype} {tuple(c.shape)}.")
+        c = c.long()
         if num and (int(c.min()) < 0 or int(c.max()) >= self.cond.size):
             raise BadInput(f"labels must lie in [0, {self.cond.size - 1}]; got {int(c.min())} to {int(c.max())}.")
-        return c.long()
+        return c
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints and run folders."""
