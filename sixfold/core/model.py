@@ -91,6 +91,9 @@ class GenerativeModel(nn.Module, ABC):
     options: dict[str, Any]
     """Constructor options it was built with; set by :func:`sixfold.core.registry.build`."""
 
+    prepared: Tensor
+    """Whether ``prepare`` has been called, as a buffer: a reloaded model keeps what it has learned."""
+
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -217,7 +220,7 @@ class HasScore(Protocol):
     """A model that gives the gradient of its log-density."""
 
     def score(self, x: Array, t: float | None = None) -> Tensor:
-        """d log p_t(x) / dx, (B, *shape); ``t`` is a noise level where the model has them."""
+        """Gradient d log p_t(x) / dx, (B, *shape); ``t`` is a noise level where the model has them."""
         ...
 
 
