@@ -18,13 +18,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sixfold.core.registry import build, names
     from sixfold.data import load as load_data
-    from sixfold.run import fit, load
+    from sixfold.run.training import fit
+    from sixfold.run.training import load_run as load
 
 _HOME = {
     "names": "sixfold.core.registry",
     "build": "sixfold.core.registry",
-    "fit": "sixfold.run",
-    "load": "sixfold.run",
+    "fit": "sixfold.run.training",
+    "load": "sixfold.run.training:load_run",
     "load_data": "sixfold.data:load",
 }
 

@@ -21,7 +21,8 @@ from sixfold.core.errors import BadInput
 def directions(dims: int, count: int, *, seed: int = 0) -> Tensor:
     """Unit vectors, (dims, count), the same for equal ``seed``; float64."""
     w = torch.randn(dims, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return w / torch.linalg.vector_norm(w, dim=0, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(w, dim=0, keepdim=True)
+    return w / lengths
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = 500, seed: int = 0) -> float:

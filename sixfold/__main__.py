@@ -1,0 +1,7 @@
+"""``python -m sixfold`` is the command line."""
+
+import sys
+
+from sixfold.cli.main import main
+
+sys.exit(main())

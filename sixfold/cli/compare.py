@@ -1,0 +1,52 @@
+"""``sixfold compare RUN...`` and ``sixfold demo``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sixfold.cli.parse import flag, parse, positional
+from sixfold.compare.report import Compared
+from sixfold.compare.table import implied, terminal_table
+from sixfold.core.signature import Count
+
+
+def _print(compared: Sequence[Compared], out: Path) -> int:
+    records = [c.record for c in compared]
+    width = None if sys.stdout.isatty() else 200
+    console = Console(width=width)
+    console.print(terminal_table(records))
+    console.print(*implied(records), sep="\n", highlight=False)
+    console.print(f"{out / 'report.html'}", highlight=False)
+    return 0
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Score trained runs and set them side by side."""
+    from sixfold.compare.runs import SCORED, compare_runs
+
+    fields = [
+        positional("runs", tuple[Path, ...], "folders of trained runs"),
+        flag("out", Path, Path("runs/compare"), "folder of the report"),
+        flag("rows", Count, SCORED, "test data and samples that are used, at most"),
+    ]
+    values = parse(arguments, fields, prog="sixfold compare", description="Set trained runs side by side on their test data.")
+    return _print(compare_runs(values["runs"], out=values["out"], rows=values["rows"]), values["out"])
+
+
+def demo(arguments: Sequence[str]) -> int:
+    """Train all six families and compare them."""
+    from sixfold.compare.demo import JOBS
+    from sixfold.compare.runs import demo as train_all
+    from sixfold.train.progress import bar
+
+    fields = [
+        flag("out", Path, Path("runs/demo"), "folder of the report and the runs"),
+        flag("quiet", bool, False, "no progress bar"),
+    ]
+    values = parse(arguments, fields, prog="sixfold demo", description="All six families on digits and two moons.")
+    compared = train_all(JOBS, out=values["out"], progress=lambda title: bar(title, quiet=values["quiet"]))
+    return _print(compared, values["out"])

@@ -1,0 +1,112 @@
+"""The page of a run: what it was, how it went, what it draws."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sixfold.core.dataset import Dataset
+from sixfold.core.model import GenerativeModel
+from sixfold.core.registry import entry
+from sixfold.core.spec import DataSpec
+from sixfold.plot.curves import curves
+from sixfold.plot.images import save_grid
+from sixfold.plot.page import picture, render
+from sixfold.plot.style import family_colour, figure, save, style
+from sixfold.run.folder import RunFolder, write_text
+from sixfold.run.pictures import draw, sample_picture
+
+_TEMPLATE = Path(__file__).parent / "templates" / "run.html"
+PICTURED = 2000
+
+
+def write_samples(x: Tensor, spec: DataSpec, stem: Path) -> list[Path]:
+    """Samples in the forms that people open: a PNG grid for images (all as .npy too), .npy and .csv otherwise."""
+    written = [stem.with_suffix(".npy")]
+    np.save(written[0], x.cpu().numpy())
+    if spec.is_image:
+        return [save_grid(x[:256], spec, stem.with_suffix(".png")), *written]
+    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow([f"x{i}" for i in range(spec.dims)])
+        rows.writerows(x.flatten(1).tolist())
+    return [*written, stem.with_suffix(".csv")]
+
+
+def training_picture(rows: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
+    """Loss curves of every player from the metrics; ``None`` when nothing was logged."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        for name, value in _numbers(row):
+            x, y = series.setdefault(name, ([], []))
+            x.append(row["step"])
+            y.append(value)
+    losses = {k: v for k, v in series.items() if k.endswith("loss") or k == "validation"}
+    parts = {k: v for k, v in series.items() if k not in losses}
+    if not losses:
+        return None
+    with style():
+        made = figure(10.5, 3.2)
+        for axes, chosen, label in zip(made.subplots(1, 2), (losses, parts), ("loss", "parts"), strict=True):
+            curves(axes, chosen, xlabel="step", ylabel=label)
+        return save(made, path)
+
+
+_BOOKKEEPING = {"step", "seconds", "lr", "speed", "best", "progress", "seconds_left"}
+
+
+def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for name, value in row.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in _BOOKKEEPING and "grad" not in name:
+            yield name, float(value)
+
+
+def command_of(config: Mapping[str, Any]) -> str:
+    """The command that trains the same run again."""
+    settings = dict(config["settings"])
+    words = ["sixfold", "fit", settings.pop("model"), "--data", str(settings.pop("data"))]
+    if settings.pop("conditional"):
+        words.append("--conditional")
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def write_page(folder: RunFolder, model: GenerativeModel, dataset: Dataset, facts: Mapping[str, Any]) -> Path:
+    """Draw samples and curves into the run's folder and write ``index.html`` around them.
+
+    Args:
+        folder: of the run.
+        model: trained.
+        dataset: that it was trained on; pictures show its validation part.
+        facts: what to say at the top, as seconds of training and the best validation.
+    """
+    samples = draw(model, PICTURED if not dataset.spec.is_image else 100)
+    write_samples(samples, dataset.spec, folder.path / "samples")
+    look = sample_picture(model, dataset, samples, folder.path / "look.png")
+    sections = [{"title": "Samples", "picture": picture(look), "caption": "Samples beside validation data on the same axes."}]
+    trained = training_picture(folder.metrics(), folder.path / "training.png")
+    if trained is not None:
+        caption = "Faint: logged values; solid: their moving average."
+        sections.append({"title": "Training", "picture": picture(trained), "caption": caption})
+    config = folder.config()
+    recipe_names = [k for k in config["settings"] if k not in {"model", "data", "conditional", *config["options"]}]
+    page = render(
+        _TEMPLATE,
+        title=f"{model.name} on {dataset.name}",
+        colour=family_colour(model.name),
+        summary=entry(model.name).summary,
+        facts={"parameters": f"{sum(p.numel() for p in model.parameters()):,}", **facts},
+        sections=sections,
+        options=config["options"],
+        recipe={k: config["settings"][k] for k in recipe_names},
+        command=command_of(config),
+    )
+    return write_text(folder.page_path, page)

@@ -1,0 +1,107 @@
+"""Metrics against closed forms and second implementations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+
+from sixfold.core.errors import BadInput, Unsupported
+from sixfold.core.likelihood import Exact, LogProb
+from sixfold.core.model import GenerativeModel, Terms
+from sixfold.core.spec import DataSpec, Support
+from sixfold.evaluate.likelihood import log_prob_of
+from sixfold.evaluate.sliced import directions, sliced_floor, sliced_wasserstein
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shift_in_one_dimension_is_its_size():
+    x = torch.randn(500, 1, generator=generator())
+    assert sliced_wasserstein(x, x + 3.0) == pytest.approx(3.0, rel=1e-6)  # float32 data
+
+
+@pytest.mark.parametrize("dims", [2, 5, 64])
+def test_shift_in_many_dimensions_is_its_length_over_root_dims(dims):
+    # E[(w.s)^2] = |s|^2 / D; with the 500 directions used the average is itself known exactly.
+    x, shift = torch.randn(300, dims, generator=generator(), dtype=torch.float64), torch.ones(dims, dtype=torch.float64)
+    exact = float((shift @ directions(dims, 500)).square().mean().sqrt())
+    assert sliced_wasserstein(x, x + shift) == pytest.approx(exact, rel=1e-12)
+    assert exact == pytest.approx(1.0, rel=0.1)  # 1 = |s| / sqrt(D), 500 random directions
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 7), (5, 8), (1, 9), (12, 3)])
+def test_one_direction_agrees_with_brute_force_over_quantiles(n, m):
+    x, y = torch.randn(n, 1, generator=generator(n)), torch.randn(m, 1, generator=generator(m + 50))
+    fine = n * m * 4  # every step of both quantile functions lies on this grid
+    q = (torch.arange(fine) + 0.5) / fine
+    a, b = (t.sort(0).values[(q * len(t)).floor().long(), 0].double() for t in (x, y))
+    assert sliced_wasserstein(x, y) == pytest.approx(float((a - b).square().mean().sqrt()), rel=1e-9)
+
+
+def test_two_point_masses_agree_with_scipy():
+    # For point masses W_1 and W_2 coincide, and SciPy has W_1.
+    x, y = np.full(4, 0.5), np.full(6, 2.25)
+    ours = sliced_wasserstein(torch.from_numpy(x)[:, None], torch.from_numpy(y)[:, None])
+    assert ours == pytest.approx(wasserstein_distance(x, y), abs=1e-12)
+
+
+def test_gaussians_of_different_scale():
+    # W_2 between N(0, 1) and N(0, 9) is 2; 20,000 draws leave a standard error near 0.02, five of them are allowed.
+    x = torch.randn(20_000, 1, generator=generator(1))
+    y = 3 * torch.randn(20_000, 1, generator=generator(2))
+    assert sliced_wasserstein(x, y) == pytest.approx(2.0, abs=0.1)
+
+
+def test_floor_averages_pairs_of_real_samples():
+    samples = [torch.randn(100, 2, generator=generator(i)) for i in range(4)]
+    pairs = [sliced_wasserstein(samples[0], samples[1], seed=0), sliced_wasserstein(samples[2], samples[3], seed=1)]
+    assert sliced_floor(samples) == pytest.approx(sum(pairs) / 2)
+
+
+@pytest.mark.parametrize(("x", "y"), [((0, 2), (3, 2)), ((3, 2), (0, 2)), ((3, 2), (3, 3))])
+def test_samples_that_cannot_be_compared(x, y):
+    with pytest.raises(BadInput, match="two non-empty samples of one shape"):
+        sliced_wasserstein(torch.zeros(x), torch.zeros(y))
+
+
+def test_floor_needs_two_samples():
+    with pytest.raises(BadInput, match="at least two"):
+        sliced_floor([torch.zeros(3, 1)])
+
+
+class Normal(GenerativeModel):
+    """N(0, 1) on the line."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def loss(self, batch, player):
+        return Terms(batch.x.flatten(1).square().sum(1) * self.scale)
+
+    def sample(self, num, *, cond=None, generator=None):
+        return torch.randn(num, 1, generator=generator)
+
+
+class NormalWithDensity(Normal):
+    def log_prob(self, x, cond=None, *, effort=1, generator=None):
+        nats = -0.5 * (self.take(x)[:, 0].square() + math.log(2 * math.pi))
+        return LogProb(nats, Exact, "closed form", 1)
+
+
+def test_batches_of_log_prob_are_joined_in_order():
+    model, x = NormalWithDensity(DataSpec((1,), Support("real"))), torch.linspace(-3, 3, 23)[:, None]
+    joined, whole = log_prob_of(model, x, batch=5), model.log_prob(x)
+    assert torch.equal(joined.nats, whole.nats)
+    assert joined.kind is Exact
+
+
+def test_model_without_density_is_refused():
+    with pytest.raises(Unsupported, match="no log-probability"):
+        log_prob_of(Normal(DataSpec((1,), Support("real"))), torch.zeros(2, 1))
