@@ -172,7 +172,7 @@ class LogProb(Generic[K_co]):
     @overload
     def __add__(self, other: LogProb[Any]) -> LogProb[Kind]: ...
     def __add__(self, other: LogProb[Any]) -> LogProb[Any]:
-        """log p(a) + log p(b | a): the joint of two parts of a datum; dims add up."""
+        """The joint of two parts of a datum, log p(a) + log p(b | a); dims add up."""
         if self.measure != other.measure:
             raise NotComparable(f"parts of a datum have one base measure; got {self.measure} and {other.measure}.")
         kind = _sum_kind(self.kind, other.kind)
@@ -282,6 +282,11 @@ class MeanLogProb(Generic[K_co]):
     def bits_stderr(self) -> float:
         """Standard error of :attr:`bits_per_dim`."""
         return self.stderr * _bits_scale(self.kind, self.measure, self.dims)
+
+    @property
+    def sign(self) -> str:
+        """Symbol of the kind for the negative log-likelihood and for bits, where bounds point the other way."""
+        return _negated(self.kind).symbol
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
         """Value less and plus ``z`` standard errors and the tolerance; one datum alone leaves it unbounded."""

@@ -149,7 +149,7 @@ def model_class(name: str) -> type[GenerativeModel]:
         path, _, attribute = model.partition(":")
         found = getattr(_module(path), attribute, None)
         if not (inspect.isclass(found) and issubclass(found, GenerativeModel)):
-            raise BadInput(f"{model} is no subclass of GenerativeModel; got {found!r}. Subclass sixfold.core.model.GenerativeModel.")
+            raise BadInput(f"{model} is no subclass of GenerativeModel; got {found!r}. Subclass core.model.GenerativeModel.")
         return found
     module = _module("sixfold.models." + model.replace("/", "."))
     own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]

@@ -76,7 +76,7 @@ class Conditioning:
 
     def __post_init__(self) -> None:
         if (self.kind == "none") != (self.size == 0) or self.size < 0:
-            raise BadInput(f"conditioning {self.kind!r} of size {self.size}: none has size 0, classes and vectors have at least 1.")
+            raise BadInput(f"conditioning {self.kind!r} of size {self.size}: none has size 0, the others at least 1.")
 
     def features(self, cond: Tensor | None, like: Tensor) -> Tensor | None:
         """Float features of the condition, (B, size): one-hot for classes; ``None`` when there is none. dtype of ``like``."""
