@@ -11,21 +11,22 @@
 Every density is exact or quadrature at rounding error, smooth and strictly positive, so its logarithm exists wherever a model
 asks. ``best_nll`` is the entropy, -integral p log p, summed over a lattice finer than the smallest detail.
 
-Source:  two moons: scikit-learn ``make_moons``. ring8, grid25: PacGAN (Lin, Khetan, Fanti & Oh, 2018), arXiv:1712.04086, Section 4.1.
+Source:  two moons: scikit-learn ``make_moons``.
+         ring8, grid25: PacGAN (Lin, Khetan, Fanti & Oh, 2018), arXiv:1712.04086, Section 4.1.
          checkerboard, spirals, rings: FFJORD (Grathwohl et al., 2019), arXiv:1810.01367, Section 4.1.
          pinwheel: Composing graphical models with neural networks (Johnson et al., 2016), arXiv:1603.06277, Figure 1.
-Differs: moons and rings are uniform along the curve, not at equal angles of a fixed number of points. The checkerboard's edges are blurred
-         by 0.05 and the spirals have Gaussian noise alone, so that their densities are smooth. The pinwheel twists by the
-         radius, not by the first coordinate, which makes the map invertible and its Jacobian one.
+Differs: moons and rings are uniform along the curve, not at equal angles of a fixed number of points. The checkerboard's edges
+         are blurred by 0.05 and the spirals have Gaussian noise alone, so that their densities are smooth. The pinwheel
+         twists by the radius, not by the first coordinate, which makes the map invertible and its Jacobian constant.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,27 +37,45 @@ TAIL = 7.0  # standard deviations beyond which a Gaussian holds less than 3e-12 
 CHUNK = 2**22  # distances held at once while a mixture is evaluated: 32 MB
 
 
-class Toy(Protocol):
-    """A known distribution with a box around it and a class for each draw.
-
-    ``low`` and ``high`` are corners of a box outside which there is practically nothing. ``scale`` is the smallest detail,
-    ``classes`` names the labels.
-    """
+class Toy(ABC):
+    """A known distribution with a box around it and a class for each draw."""
 
     @property
-    def low(self) -> tuple[float, ...]: ...
-    @property
-    def high(self) -> tuple[float, ...]: ...
-    @property
-    def scale(self) -> float: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def best_nll(self) -> float: ...
+    @abstractmethod
+    def low(self) -> tuple[float, ...]:
+        """Lower corner of a box outside which there is practically nothing."""
 
-    def log_prob(self, x: Tensor) -> Tensor: ...
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor: ...
-    def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]: ...
+    @property
+    @abstractmethod
+    def high(self) -> tuple[float, ...]:
+        """Upper corner of that box."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """Size of the smallest detail."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """True log-density in nats, (B,), computed in float64 and returned in the dtype of ``x``."""
+
+    @abstractmethod
+    def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws, (num, D) in float32, and the class of each, (num,) in int64."""
+
+    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Independent draws, (num, D) in float32."""
+        return self.labelled(num, generator=generator)[0]
+
+    @cached_property
+    def best_nll(self) -> float:
+        """Entropy in nats: the least expected negative log-likelihood of any model."""
+        return entropy(self)
 
 
 def entropy(toy: Toy, *, finer: float = 1.0) -> float:
@@ -83,7 +102,7 @@ def _choice(num: int, count: int, generator: torch.Generator | None) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(Toy):
     """Isotropic Gaussians of one width.
 
     Args:
@@ -102,22 +121,18 @@ class Mixture:
 
     @property
     def low(self) -> tuple[float, ...]:
-        """Lower corner of the box."""
         return tuple((self.centres.amin(0) - TAIL * self.std).tolist())
 
     @property
     def high(self) -> tuple[float, ...]:
-        """Upper corner of the box."""
         return tuple((self.centres.amax(0) + TAIL * self.std).tolist())
 
     @property
     def scale(self) -> float:
-        """The smallest detail: the standard deviation."""
         return self.std
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """One a mode."""
         return tuple(f"mode {k}" for k in range(len(self.centres)))
 
     @cached_property
@@ -127,7 +142,6 @@ class Mixture:
         return torch.full((count,), -math.log(count), dtype=torch.float64) if self.weights is None else self.weights.log()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log sum_k w_k N(x; c_k, std^2 I) in nats, (B,), computed in float64."""
         rows = max(1, CHUNK // len(self.centres))
         return torch.cat([self._log_prob(part) for part in torch.split(x.double(), rows)]).to(x.dtype)
 
@@ -138,84 +152,62 @@ class Mixture:
         return torch.logsumexp(log_w - square / (2 * self.std**2), dim=1) - norm
 
     def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draws, (num, D) in float32, and the mode of each, (num,) in int64."""
         edges = self.log_weights.exp().cumsum(0)[:-1].to(_device(generator))
         mode = torch.bucketize(_uniform(num, generator), edges, right=True)
         noise = _normal(num, self.centres.shape[1], generator)
         return (self.centres.to(noise.device)[mode] + self.std * noise).float(), mode
 
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, (num, D)."""
-        return self.labelled(num, generator=generator)[0]
-
-    @cached_property
-    def best_nll(self) -> float:
-        """Entropy in nats."""
-        return entropy(self)
-
 
 @dataclass(frozen=True, eq=False)
-class NoisyCurve:
+class NoisyCurve(Toy):
     """Points along curves, blurred by an isotropic Gaussian; the density is the integral along the curves.
 
     Args:
-        branches: each maps a position t in [0, 1], (B,), to points of the plane, (B, 2); t is uniform and a branch is as
-            likely as another.
+        branches: by name, each maps a position t in [0, 1], (B,), to points of the plane, (B, 2); t is uniform and a branch is
+            as likely as another.
         noise: standard deviation of the blur.
-        classes: name of each branch.
         nodes: of the quadrature along one branch; more resolve a longer curve or less noise.
     """
 
-    branches: tuple[Callable[[Tensor], Tensor], ...]
+    branches: dict[str, Callable[[Tensor], Tensor]]
     noise: float
-    classes: tuple[str, ...]
     nodes: int = 256
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.branches)
 
     @cached_property
     def quadrature(self) -> Mixture:
         """The curve as Gaussians at the nodes. t = s^2 keeps a branch smooth that moves like the root of t at its start."""
         s, w = gauss_legendre(0.0, 1.0, self.nodes)
-        centres = torch.cat([branch(s.square()) for branch in self.branches])
+        centres = torch.cat([branch(s.square()) for branch in self.branches.values()])
         return Mixture(centres, self.noise, (2 * s * w).repeat(len(self.branches)) / len(self.branches))
 
     @property
     def low(self) -> tuple[float, ...]:
-        """Lower corner of the box."""
         return self.quadrature.low
 
     @property
     def high(self) -> tuple[float, ...]:
-        """Upper corner of the box."""
         return self.quadrature.high
 
     @property
     def scale(self) -> float:
-        """The smallest detail: the noise."""
         return self.noise
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log integral of N(x; c(t), noise^2 I) dt in nats, (B,)."""
         return self.quadrature.log_prob(x)
 
     def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draws, (num, 2) in float32, and the branch of each, (num,)."""
         label = _choice(num, len(self.branches), generator)
         t, noise = _uniform(num, generator), _normal(num, 2, generator)
-        points = torch.stack([branch(t) for branch in self.branches])[label, torch.arange(num, device=t.device)]
+        points = torch.stack([branch(t) for branch in self.branches.values()])[label, torch.arange(num, device=t.device)]
         return (points + self.noise * noise).float(), label
-
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, (num, 2)."""
-        return self.labelled(num, generator=generator)[0]
-
-    @cached_property
-    def best_nll(self) -> float:
-        """Entropy in nats."""
-        return entropy(self)
 
 
 @dataclass(frozen=True)
-class Rings:
+class Rings(Toy):
     """Circles about the origin, equally likely, blurred by an isotropic Gaussian.
 
     p(x) = mean over R of exp(-(r^2 + R^2) / 2 s^2) I0(r R / s^2) / (2 pi s^2), with r = |x|.
@@ -230,26 +222,21 @@ class Rings:
 
     @property
     def low(self) -> tuple[float, ...]:
-        """Lower corner of the box."""
         return (-max(self.radii) - TAIL * self.noise,) * 2
 
     @property
     def high(self) -> tuple[float, ...]:
-        """Upper corner of the box."""
         return (max(self.radii) + TAIL * self.noise,) * 2
 
     @property
     def scale(self) -> float:
-        """The smallest detail: the noise."""
         return self.noise
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """One a ring."""
         return tuple(f"radius {radius:g}" for radius in self.radii)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (B,), computed in float64."""
         # The tiny term keeps the gradient of the root finite at the origin.
         r = (x.double().square().sum(1, keepdim=True) + 1e-30).sqrt()
         radii, var = torch.tensor(self.radii, dtype=torch.float64, device=x.device), self.noise**2
@@ -258,24 +245,14 @@ class Rings:
         return (torch.logsumexp(log_ring, dim=1) - math.log(2 * math.pi * var * len(self.radii))).to(x.dtype)
 
     def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draws, (num, 2) in float32, and the ring of each, (num,)."""
         label = _choice(num, len(self.radii), generator)
         angle, noise = 2 * math.pi * _uniform(num, generator), _normal(num, 2, generator)
         radius = torch.tensor(self.radii, dtype=torch.float64, device=angle.device)[label]
         return (radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1) + self.noise * noise).float(), label
 
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, (num, 2)."""
-        return self.labelled(num, generator=generator)[0]
-
-    @cached_property
-    def best_nll(self) -> float:
-        """Entropy in nats."""
-        return entropy(self)
-
 
 @dataclass(frozen=True)
-class Checkerboard:
+class Checkerboard(Toy):
     """Uniform on every other square of a 4 x 4 board over [-4, 4]^2, blurred by an isotropic Gaussian.
 
     Args:
@@ -283,13 +260,21 @@ class Checkerboard:
     """
 
     noise: float = 0.05
-    low: tuple[float, ...] = (-4.5, -4.5)
-    high: tuple[float, ...] = (4.5, 4.5)
-    classes: tuple[str, ...] = tuple(f"square {k}" for k in range(8))
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        return (-4 - TAIL * self.noise,) * 2
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        return (4 + TAIL * self.noise,) * 2
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(f"square {k}" for k in range(8))
 
     @property
     def scale(self) -> float:
-        """The smallest detail: the noise."""
         return self.noise
 
     @cached_property
@@ -299,26 +284,15 @@ class Checkerboard:
         return torch.tensor(filled, dtype=torch.float64) * 2 - 4
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (B,), computed in float64."""
         start = (x.double()[:, None] - self.corners.to(x.device)) / self.noise
         log_sides = _log_normal_mass(start - 2 / self.noise, start)
         return (torch.logsumexp(log_sides.sum(2), dim=1) - math.log(32.0)).to(x.dtype)
 
     def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draws, (num, 2) in float32, and the square of each, (num,)."""
         label = _choice(num, 8, generator)
         place = 2 * _uniform(2 * num, generator).reshape(num, 2)
         noise = _normal(num, 2, generator)
         return (self.corners.to(place.device)[label] + place + self.noise * noise).float(), label
-
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, (num, 2)."""
-        return self.labelled(num, generator=generator)[0]
-
-    @cached_property
-    def best_nll(self) -> float:
-        """Entropy in nats."""
-        return entropy(self)
 
 
 def _log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
@@ -331,7 +305,7 @@ def _log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Pinwheel:
+class Pinwheel(Toy):
     """Arms of Gaussians at radius 1, turned by an angle that grows with the radius, everything times 2.
 
     x = 2 R(2 pi k / arms + twist exp|f|) f  with  f ~ N((1, 0), diag(radial^2, tangential^2)). A rotation by a function of the
@@ -348,8 +322,14 @@ class Pinwheel:
     radial: float = 0.3
     tangential: float = 0.1
     twist: float = 0.25
-    low: tuple[float, ...] = (-6.5, -6.5)
-    high: tuple[float, ...] = (6.5, 6.5)
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        return (-2 - 2 * TAIL * self.radial,) * 2
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        return (2 + 2 * TAIL * self.radial,) * 2
 
     @property
     def scale(self) -> float:
@@ -358,11 +338,9 @@ class Pinwheel:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """One an arm."""
         return tuple(f"arm {k}" for k in range(self.arms))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (B,), computed in float64."""
         y = x.double() / 2
         radius = (y.square().sum(1) + 1e-30).sqrt()  # the tiny term keeps the root's gradient finite at the origin
         turn = torch.arange(self.arms, dtype=torch.float64, device=x.device) * (2 * math.pi / self.arms)
@@ -372,21 +350,11 @@ class Pinwheel:
         return (torch.logsumexp(-square / 2, dim=1) - norm).to(x.dtype)
 
     def labelled(self, num: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draws, (num, 2) in float32, and the arm of each, (num,)."""
         label = _choice(num, self.arms, generator)
         noise = _normal(num, 2, generator)
         f = noise * noise.new_tensor([self.radial, self.tangential]) + noise.new_tensor([1.0, 0.0])
         turn = label * (2 * math.pi / self.arms) + self.twist * f.norm(dim=1).exp()
         return (2 * _rotate(f, turn)).float(), label
-
-    def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, (num, 2)."""
-        return self.labelled(num, generator=generator)[0]
-
-    @cached_property
-    def best_nll(self) -> float:
-        """Entropy in nats."""
-        return entropy(self)
 
 
 def _rotate(points: Tensor, angle: Tensor) -> Tensor:
@@ -404,7 +372,7 @@ def moons(noise: float = 0.1) -> NoisyCurve:
     def inner(t: Tensor) -> Tensor:
         return torch.stack([1 - (math.pi * t).cos(), 0.5 - (math.pi * t).sin()], dim=1)
 
-    return NoisyCurve((outer, inner), noise, ("outer", "inner"))
+    return NoisyCurve({"outer": outer, "inner": inner}, noise)
 
 
 def spirals(noise: float = 0.1) -> NoisyCurve:
@@ -414,7 +382,7 @@ def spirals(noise: float = 0.1) -> NoisyCurve:
         angle = 3 * math.pi * t.sqrt()
         return (angle / 3)[:, None] * torch.stack([-angle.cos(), angle.sin()], dim=1)
 
-    return NoisyCurve((arm, lambda t: -arm(t)), noise, ("first", "second"), nodes=512)
+    return NoisyCurve({"first": arm, "second": lambda t: -arm(t)}, noise, nodes=512)
 
 
 def rings(noise: float = 0.08) -> Rings:
