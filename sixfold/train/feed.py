@@ -6,6 +6,8 @@ run that goes on from its checkpoint needs the number alone, and processes that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -81,5 +83,21 @@ class Feed:
         """The batch of that number at a point of the run in [0, 1]."""
         self.generator.manual_seed(mixed(self.seed, number))
         draws = Draws(self.share, generator=self.generator, dtype=self.dtype, shard=self.shard)
-        x, cond = self.split.batch(self.rows(number), draws)
-        return Batch(x.to(self.dtype) if x.is_floating_point() else x, draws, cond if self.conditional else None, progress)
+        return taken(self.split, self.rows(number), draws, progress, conditional=self.conditional)
+
+
+def taken(split: Split, rows: Tensor, draws: Draws, progress: float, *, conditional: bool) -> Batch:
+    """The batch of those rows, floats in the dtype of the draws."""
+    x, cond = split.batch(rows, draws)
+    return Batch(x.to(draws.dtype) if x.is_floating_point() else x, draws, cond if conditional else None, progress)
+
+
+def in_order(
+    split: Split, *, rows: int, batch: int, device: torch.device, dtype: torch.dtype, conditional: bool, shard: tuple[int, int]
+) -> Iterator[Batch]:
+    """The first ``rows`` of a split, in order and with the same noise every time; processes take turns by batches."""
+    generator = torch.Generator(device)
+    pieces = torch.split(torch.arange(min(rows, len(split))), batch)
+    for number, piece in list(enumerate(pieces))[shard[0] :: shard[1]]:
+        draws = Draws(len(piece), generator=generator.manual_seed(mixed(0, number)), dtype=dtype)
+        yield taken(split, piece, draws, 1.0, conditional=conditional)

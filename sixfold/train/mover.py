@@ -1,4 +1,4 @@
-"""One player's optimiser: gradients of that player's parameters alone, clipped, watched and applied."""
+"""What moves one player: gradients of that player's parameters alone, watched, clipped and applied."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sixfold.core.errors import BadInput
 from sixfold.core.model import Player
 from sixfold.train.recipe import Recipe
 
@@ -17,37 +18,46 @@ MEMORY = 100
 """Gradient norms that the running median looks back on."""
 
 ENOUGH = 20
-"""Norms that must be known before one can be called exploding."""
+"""Norms that must be known before one can be called exploding, and updates between two medians."""
 
 EXPLODING = 1000.0
 """An exploding gradient's norm is more than this many times the running median."""
 
 IN_A_ROW = 10
-"""Exploding gradients in a row that make a divergence when they are clipped; unclipped, one is enough."""
+"""Exploding gradients in a row that make a divergence where they are clipped; unclipped, one is enough."""
 
 
 def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's rule over these parameters, the fused implementation where PyTorch has one."""
-    lr, betas, decay, (momentum, smoothing) = recipe.lr, recipe.betas, recipe.weight_decay, recipe.betas
-    optim: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    """The recipe's rule over these parameters, in the fused implementation where PyTorch has one."""
+    betas, (momentum, smoothing) = recipe.betas, recipe.betas
+    rules: dict[str, tuple[Any, dict[str, Any]]] = {
         "adamw": (torch.optim.AdamW, {"betas": betas, "fused": True}),
         "adam": (torch.optim.Adam, {"betas": betas, "fused": True}),
-        "adamax": (torch.optim.Adamax, {"betas": betas, "foreach": True}),
-        "nadam": (torch.optim.NAdam, {"betas": betas, "foreach": True}),
-        "radam": (torch.optim.RAdam, {"betas": betas, "foreach": True}),
-        "adagrad": (torch.optim.Adagrad, {"fused": parameters[0].device.type == "cpu"}),
-        "rmsprop": (torch.optim.RMSprop, {"alpha": smoothing, "momentum": momentum, "foreach": True}),
+        "adamax": (torch.optim.Adamax, {"betas": betas}),
+        "nadam": (torch.optim.NAdam, {"betas": betas}),
+        "radam": (torch.optim.RAdam, {"betas": betas}),
+        "adagrad": (torch.optim.Adagrad, {}),
+        "rmsprop": (torch.optim.RMSprop, {"alpha": smoothing, "momentum": momentum}),
         "sgd": (torch.optim.SGD, {"momentum": momentum, "fused": True}),
-        "nesterov": (torch.optim.SGD, {"momentum": momentum, "nesterov": momentum > 0, "fused": True}),
+        "nesterov": (torch.optim.SGD, {"momentum": momentum, "nesterov": momentum > 0.0, "fused": True}),
     }
-    rule, keywords = optim[recipe.optimiser]
-    return rule(parameters, lr=lr, weight_decay=decay, **keywords)  # type: ignore[call-arg]
+    rule, keywords = rules[recipe.optimiser]
+    made: torch.optim.Optimizer = rule(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, **keywords)
+    return made
 
 
 def height(recipe: Recipe, progress: float) -> float:
-    """Share of the peak learning rate at a point of a player's window, without warm-up."""
-    falls = {"constant": 1.0, "linear": 1.0 - progress, "cosine": 0.5 * (1.0 + math.cos(math.pi * progress))}
-    return recipe.floor + (1.0 - recipe.floor) * falls[recipe.schedule]
+    """Learning rate as a share of its peak at a point of a player's window, without warm-up."""
+    if recipe.schedule == "constant":
+        return 1.0
+    fall = 1.0 - progress if recipe.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return recipe.floor + (1.0 - recipe.floor) * fall
+
+
+def size(gradients: list[Tensor]) -> Tensor:
+    """Euclidean norm of all gradients together, ()."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
 
 
 class Mover:
@@ -57,36 +67,43 @@ class Mover:
         name: of the player.
         player: its parameters, updates a round, factor on lr, and window.
         recipe: of the run.
-        updates: how many the whole run is expected to hold, for a warm-up that is a share of them; ``None`` when unknown.
+        rounds: of the whole run, for a warm-up that is a share of them; ``None`` where only the clock knows.
+
+    Raises:
+        BadInput: for a player without parameters to move.
     """
 
-    def __init__(self, name: str, player: Player, recipe: Recipe, updates: int | None) -> None:
+    def __init__(self, name: str, player: Player, recipe: Recipe, rounds: int | None) -> None:
         self.name, self.player, self.recipe = name, player, recipe
         self.parameters = list(dict.fromkeys(p for p in player.parameters if p.requires_grad))
+        if not self.parameters:
+            raise BadInput(f"player {name!r} has no parameters to move. Leave it out of players().")
         self.optimiser = optimiser(self.parameters, recipe)
         self.updates = 0
         self.norms: deque[float] = deque(maxlen=MEMORY)
+        self.usual = 0.0
         self.loud = 0
-        self._warm = recipe.warmup if recipe.warmup >= 1 or updates is None else recipe.warmup * updates
-        self._usual = math.inf
+        start, stop = player.window
+        self._share = recipe.warmup < 1.0 and rounds is None
+        expected = (rounds or 1) * player.steps * (stop - start)
+        self._warm = recipe.warmup if recipe.warmup >= 1.0 or rounds is None else recipe.warmup * expected
 
     def rate(self, progress: float) -> float:
-        """Learning rate of the next update at a point of the run: schedule and warm-up run over the player's own window."""
+        """Learning rate of the next update; schedule and warm-up run over the player's own window."""
         start, stop = self.player.window
-        local = min(max((progress - start) / (stop - start), 0.0), 1.0)
-        known = self._warm >= 1 or self._warm == 0
-        risen = (self.updates + 1) / self._warm if self._warm >= 1 else 1.0 if known else local / self._warm
-        return self.recipe.lr * self.player.lr * min(1.0, risen) * height(self.recipe, local)
+        local = (progress - start) / (stop - start)
+        risen = local if self._share else self.updates + 1
+        warm = 1.0 if risen >= self._warm else risen / self._warm
+        return self.recipe.lr * self.player.lr * warm * height(self.recipe, local)
 
     def gradients(self, loss: Tensor) -> list[Tensor | None]:
-        """Gradient of each of this player's parameters and of no others'; ``None`` where the loss does not reach."""
+        """Gradient for each of this player's parameters and for no others; ``None`` where the loss does not reach."""
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
 
     def apply(self, gradients: list[Tensor | None], norm: float, lr: float) -> None:
         """Clip to the recipe's norm and take one step of size ``lr``."""
-        reached = [g for g in gradients if g is not None]
         if 0.0 < self.recipe.clip < norm:
-            torch._foreach_mul_(reached, self.recipe.clip / norm)
+            torch._foreach_mul_([g for g in gradients if g is not None], self.recipe.clip / norm)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         for group in self.optimiser.param_groups:
@@ -95,15 +112,39 @@ class Mover:
         self.updates += 1
 
     def explodes(self, norm: float) -> bool:
-        """Take note of a gradient's norm; true when it is a divergence rather than an outlier."""
+        """Take note of a gradient's norm; true when it means divergence.
+
+        Without clipping a single outlier throws the parameters far away. A clipped one is harmless, so only a series counts.
+        """
         if self.updates % ENOUGH == 0 and len(self.norms) >= ENOUGH:
-            self._usual = median(self.norms)
+            self.usual = median(self.norms)
         self.norms.append(norm)
-        self.loud = self.loud + 1 if norm > EXPLODING * self._usual > 0.0 else 0
+        self.loud = self.loud + 1 if norm > EXPLODING * self.usual > 0.0 else 0
         return self.loud >= (IN_A_ROW if self.recipe.clip else 1)
 
+    def counters(self) -> dict[str, Any]:
+        """What a resumed run needs beside the optimiser's tensors."""
+        return {"updates": self.updates, "norms": list(self.norms), "usual": self.usual, "loud": self.loud}
 
-def size(gradients: list[Tensor | None]) -> float:
-    """Euclidean norm of all gradients together."""
-    reached = [g for g in gradients if g is not None]
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(reached)))) if reached else 0.0
+    def recount(self, counters: dict[str, Any]) -> None:
+        """Inverse of :meth:`counters`."""
+        self.updates, self.usual, self.loud = counters["updates"], counters["usual"], counters["loud"]
+        self.norms = deque(counters["norms"], maxlen=MEMORY)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State of the optimiser as it stands, ``0/exp_avg`` by parameter and name."""
+        states = self.optimiser.state
+        return {
+            f"{i}/{key}": value
+            for i, parameter in enumerate(self.parameters)
+            for key, value in states.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of :meth:`tensors`; copies what it is given."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = tensor.clone()
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
