@@ -41,12 +41,11 @@ def demo(arguments: Sequence[str]) -> int:
     """Train all six families and compare them."""
     from sixfold.compare.demo import JOBS
     from sixfold.compare.runs import demo as train_all
-    from sixfold.train.progress import bar
+    from sixfold.train.progress import Bar
 
     fields = [
         flag("out", Path, Path("runs/demo"), "folder of the report and the runs"),
-        flag("quiet", bool, False, "no progress bar"),
     ]
     values = parse(arguments, fields, prog="sixfold demo", description="All six families on digits and two moons.")
-    compared = train_all(JOBS, out=values["out"], progress=lambda title: bar(title, quiet=values["quiet"]))
+    compared = train_all(JOBS, out=values["out"], progress=Bar)
     return _print(compared, values["out"])

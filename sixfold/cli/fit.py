@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING
@@ -11,15 +12,15 @@ from typing import Any
 from sixfold.cli.parse import flag, flags, parse, read_yaml, write_yaml
 from sixfold.core.errors import BadInput
 from sixfold.core.registry import entry, model_class, split_name
-from sixfold.core.signature import Count, options
+from sixfold.core.signature import options
 from sixfold.run.training import Settings, dataset_of, run
 from sixfold.run.folder import RunFolder
-from sixfold.train.distributed import launch
-from sixfold.train.progress import bar
+from sixfold.train.progress import Bar
 from sixfold.train.recipe import Recipe
+from sixfold.train.team import launch, leave
 
 _USAGE = "usage: sixfold fit NAME --data D [options]; `sixfold list` shows the names, `sixfold fit NAME --help` its options.\n"
-_RUN = ("data", "out", "conditional", "resume", "config", "print_config", "devices", "quiet")
+_RUN = ("data", "out", "conditional", "resume", "config", "print_config", "quiet")
 
 
 def _config_of(arguments: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +48,6 @@ def _fields(name: str, config: dict[str, Any], base: dict[str, Any]) -> list[tup
         flag("resume", bool, False, "go on with the run in --out"),
         flag("config", Path | None, None, "YAML file of options; flags win over it"),
         flag("print_config", bool, False, "print all options as such a file and stop"),
-        flag("devices", Count, 1, "processes that share each batch"),
         flag("quiet", bool, False, "no progress bar"),
     ]
     budget = {b: config.get(b) for b in ("steps", "epochs", "minutes")} if {"steps", "epochs", "minutes"} & config.keys() else {}
@@ -89,13 +89,17 @@ def main(arguments: Sequence[str]) -> int:
     if how["print_config"]:
         sys.stdout.write(write_yaml(settings.to_json() | _base_options(settings)))
         return 0
-    if how["devices"] > 1 and launch(how["devices"]):
-        return 0
+    shared = "WORLD_SIZE" in os.environ
+    if settings.recipe.devices > 1 and not shared:
+        launch(settings.recipe.devices, ["-m", "sixfold", "fit", *arguments])
     dataset = dataset_of(settings.data, conditional=settings.conditional)
     folder = RunFolder(how["out"]) if how["out"] else _default_folder(settings, resume=how["resume"])
-    with bar(settings.model, quiet=how["quiet"]) as watch:
-        run(settings, dataset, folder, how["resume"], watch)
-    sys.stdout.write(f"{folder.path}: model, samples and {folder.page_path.name}\n")
+    with Bar(settings.model) as bar:
+        run(settings, dataset, folder, resume=how["resume"], watch=None if how["quiet"] else bar)
+    if int(os.environ.get("RANK", "0")) == 0:
+        sys.stdout.write(f"{folder.path}: model, samples and {folder.page_path.name}\n")
+    if shared:
+        leave()
     return 0
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import sixfold
+from sixfold import __version__
 from sixfold.core.errors import SixfoldError, suggest
 
 COMMANDS = {
@@ -45,7 +45,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         sys.stdout.write(usage())
         return 0
     if command in ("-V", "--version"):
-        sys.stdout.write(f"sixfold {sixfold.__version__}\n")
+        sys.stdout.write(f"sixfold {__version__}\n")
         return 0
     if command not in COMMANDS:
         raise SixfoldError(f"unknown command {command!r}. {suggest(command, COMMANDS)}")
@@ -63,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"sixfold: {error}\n")
         return getattr(error, "exit_code", EXIT_USER)
-    except KeyboardInterrupt:
-        sys.stderr.write("sixfold: interrupted\n")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stopped:
+        # A training that was asked to stop has saved itself and says how to go on.
+        sys.stderr.write(f"sixfold: {stopped or 'interrupted'}\n")
+        return getattr(stopped, "exit_code", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe went away; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

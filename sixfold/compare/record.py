@@ -68,29 +68,31 @@ class RunRecord:
         return self.likelihood.nll - self.floor.nll
 
 
-def _real_samples(dataset: Dataset, count: int, pairs: int) -> list[Tensor]:
+def _real_samples(dataset: Dataset, count: int, samples: int) -> list[Tensor]:
+    """Independent draws of a known truth, or the test data and as many disjoint parts of the training data as there are."""
     if dataset.truth is not None:
         generator = torch.Generator().manual_seed(20_000)
-        return [dataset.truth.sample(count, generator=generator) for _ in range(2 * pairs)]
-    train, test = dataset.train.rows(), dataset.test.rows(count)
-    chunks = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: count * pairs].split(count)  # type: ignore[no-untyped-call]
-    return [part for chunk in chunks if len(chunk) == count for part in (test, train[chunk])]
+        return [dataset.truth.sample(count, generator=generator) for _ in range(samples)]
+    train = dataset.train.rows()
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    chunks = [order[i * count : (i + 1) * count] for i in range(min(samples - 1, len(train) // count))]
+    return [dataset.test.rows(count), *(train[chunk] for chunk in chunks)]
 
 
-def floor_of(dataset: Dataset, *, count: int, pairs: int = 8) -> Floor:
+def floor_of(dataset: Dataset, *, count: int, samples: int = 6) -> Floor:
     """What a perfect model would reach: fresh draws of a known truth, else test data against training data.
 
     Args:
         dataset: the data.
         count: data in each sample.
-        pairs: of real samples; more narrows the average.
+        samples: real samples whose pairs are averaged; more narrows the average.
 
     Raises:
         BadInput: when there are too few data to compare two samples.
     """
-    real = _real_samples(dataset, count, pairs)
-    if not real:
-        raise BadInput(f"{dataset.name} has {len(dataset.train)} training data, too few for samples of {count}. Compare fewer.")
+    real = _real_samples(dataset, count, samples)
+    if len(real) < 2:
+        raise BadInput(f"{dataset.name} has {len(dataset.train)} training data, too few for a sample of {count}. Compare fewer rows.")
     return Floor(sliced_floor(real), None if dataset.truth is None else dataset.truth.best_nll, count)
 
 

@@ -15,7 +15,7 @@ from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput
 from sixfold.run.training import Settings, dataset_of, load_run, run
 from sixfold.run.folder import RunFolder
-from sixfold.train.loop import Watch
+from sixfold.train.loop import OnStep
 
 SCORED = 10_000
 
@@ -101,7 +101,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-Progress = Callable[[str], AbstractContextManager[Watch]]
+Progress = Callable[[str], AbstractContextManager[OnStep]]
 
 
 def demo(jobs: Sequence[Job], *, out: Path, progress: Progress) -> list[Compared]:
@@ -119,7 +119,7 @@ def demo(jobs: Sequence[Job], *, out: Path, progress: Progress) -> list[Compared
         dataset, _ = bench(job.data, conditional=False)
         folder = RunFolder.fresh(out, settings.stem)
         with progress(f"{i + 1}/{len(jobs)} {job.model} on {job.data}") as watch:
-            run(settings, dataset, folder, False, watch)
+            run(settings, dataset, folder, resume=False, watch=watch)
         compared.append(score_folder(folder, bench))
     _write(compared, out, title="Six families, side by side",
            subtitle="One model of each family, trained in seconds on scikit-learn's digits (real 8x8 images) and on two moons.",

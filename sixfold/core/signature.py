@@ -83,3 +83,12 @@ def validate(function: Callable[..., Any], values: Mapping[str, Any], *, owner: 
         default = form.model_fields[str(first["loc"][0])].default
         raise BadInput(f"{where}: {message}; got {first['input']!r} ({owner}). Its default is {default!r}.") from None
     return {name: getattr(checked, name) for name in form.model_fields}
+
+
+def type_name(annotation: Any) -> str:
+    """An annotation as a reader wants it: ``int``, ``float``, ``a | b`` for choices."""
+    if typing.get_origin(annotation) is Annotated:
+        return type_name(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(annotation)))
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sixfold.core.errors import BadInput
 
-Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"
+Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 
 SupportKind = Literal["real", "binary", "levels", "tokens"]
 ConditioningKind = Literal["none", "classes", "vector"]

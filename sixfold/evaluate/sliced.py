@@ -11,6 +11,8 @@ sizes, which :func:`sliced_floor` gives.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -41,18 +43,43 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = 500, seed: in
         >>> sliced_wasserstein(x, x + 2.0)
         2.0
     """
-    if not len(x) or not len(y) or x.shape[1:] != y.shape[1:]:
-        raise BadInput(f"two non-empty samples of one shape are needed; got {tuple(x.shape)} and {tuple(y.shape)}.")
-    x, y = x.flatten(1).double().cpu(), y.flatten(1).double().cpu()
-    w = directions(x.shape[1], projections, seed=seed)
-    # Fifty directions at a time: the sorted projections of two large samples stay small in memory.
-    total = sum(float(_squared(x @ part, y @ part)) for part in torch.split(w, 50, dim=1))
-    return math.sqrt(total / projections)
+    return _distances([x, y], projections, seed)[0]
+
+
+def sliced_floor(real: Sequence[Tensor], *, projections: int = 500, seed: int = 0) -> float:
+    """Mean distance over all pairs of real samples: what a perfect model would score.
+
+    Args:
+        real: two or more independent samples of the size that models are scored with; more narrow the average.
+        projections, seed: as in :func:`sliced_wasserstein`.
+
+    Raises:
+        BadInput: for fewer than two samples, and as in :func:`sliced_wasserstein`.
+    """
+    if len(real) < 2:
+        raise BadInput(f"the distance between real samples needs at least two of them; got {len(real)}.")
+    found = _distances(real, projections, seed)
+    return sum(found) / len(found)
+
+
+def _distances(samples: Sequence[Tensor], projections: int, seed: int) -> list[float]:
+    """SW_2 of every pair, in the order of ``combinations``; each sample is projected and sorted once."""
+    first = samples[0]
+    for x in samples:
+        if not len(x) or x.shape[1:] != first.shape[1:]:
+            raise BadInput(f"non-empty samples of one shape are needed; got {tuple(first.shape)} and {tuple(x.shape)}.")
+    flat = [x.flatten(1).double().cpu() for x in samples]
+    pairs = list(combinations(range(len(flat)), 2))
+    totals = torch.zeros(len(pairs), dtype=torch.float64)
+    # Fifty directions at a time: the sorted projections of several large samples stay small in memory.
+    for part in torch.split(directions(flat[0].shape[1], projections, seed=seed), 50, dim=1):
+        lines = [(x @ part).sort(0).values for x in flat]
+        totals += torch.stack([_squared(lines[i], lines[j]) for i, j in pairs])
+    return [math.sqrt(total / projections) for total in totals.tolist()]
 
 
 def _squared(a: Tensor, b: Tensor) -> Tensor:
-    """Sum over columns of the squared W_2 between one-dimensional samples, (N, P) and (M, P)."""
-    a, b = a.sort(0).values, b.sort(0).values
+    """Sum over columns of the squared W_2 between sorted one-dimensional samples, (N, P) and (M, P)."""
     if len(a) == len(b):
         return (a - b).square().mean(0).sum()
     # Both quantile functions are step functions; between the joined steps their difference is constant.
@@ -61,16 +88,3 @@ def _squared(a: Tensor, b: Tensor) -> Tensor:
     middle = steps - weights / 2
     i, j = ((middle * n).floor().long().clamp_max(n - 1) for n in (len(a), len(b)))
     return (weights[:, None] * (a[i] - b[j]).square()).sum()
-
-
-def sliced_floor(real: list[Tensor], *, projections: int = 500) -> float:
-    """Mean distance between consecutive real samples: what a perfect model would score.
-
-    Args:
-        real: two or more independent samples of the size that models are scored with.
-        projections: as in :func:`sliced_wasserstein`.
-    """
-    pairs = list(zip(real[0::2], real[1::2], strict=False))
-    if not pairs:
-        raise BadInput(f"the distance between real samples needs at least two of them; got {len(real)}.")
-    return sum(sliced_wasserstein(a, b, projections=projections, seed=i) for i, (a, b) in enumerate(pairs)) / len(pairs)

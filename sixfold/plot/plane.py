@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from sixfold.plot.style import DENSITY, bare
+from sixfold.plot.style import DENSITY, framed
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def points(axes: Axes, x: Tensor, window: Window, *, colour: str, title: str = "
     """Points, (N, 2), in their family's colour."""
     axes.scatter(x[:, 0].cpu(), x[:, 1].cpu(), s=size, c=colour, alpha=0.35, linewidths=0, rasterized=True)
     axes.set(xlim=(window.low[0], window.high[0]), ylim=(window.low[1], window.high[1]), aspect="equal")
-    bare(axes, title)
+    framed(axes, title)
 
 
 def density(
@@ -61,4 +61,4 @@ def density(
     """
     values = log_density(window.grid(side)).detach().cpu().exp().view(side, side)
     axes.imshow(values, origin="lower", extent=window.extent, cmap=DENSITY, vmin=0, vmax=top, aspect="equal")
-    bare(axes, title)
+    framed(axes, title)

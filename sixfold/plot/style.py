@@ -84,6 +84,14 @@ def bare(axes: Axes, title: str = "") -> Axes:
     return axes
 
 
+def framed(axes: Axes, title: str = "") -> Axes:
+    """Axes without ticks in a thin frame, so that windows of equal size look equal."""
+    bare(axes, title)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color="#cccccc", linewidth=0.8)
+    return axes
+
+
 def save(made: Figure, path: Path, *, dpi: int = 110) -> Path:
     """Write the figure as PNG, without a time stamp so that equal figures are equal files."""
     made.savefig(path, dpi=dpi, metadata={"Software": ""})

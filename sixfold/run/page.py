@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +25,8 @@ from sixfold.run.pictures import draw, sample_picture
 _TEMPLATE = Path(__file__).parent / "templates" / "run.html"
 PICTURED = 2000
 
+Curve: TypeAlias = tuple[list[float], list[float]]
+
 
 def write_samples(x: Tensor, spec: DataSpec, stem: Path) -> list[Path]:
     """Samples in the forms that people open: a PNG grid for images (all as .npy too), .npy and .csv otherwise."""
@@ -40,31 +42,29 @@ def write_samples(x: Tensor, spec: DataSpec, stem: Path) -> list[Path]:
 
 
 def training_picture(rows: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
-    """Loss curves of every player from the metrics; ``None`` when nothing was logged."""
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    """Losses of every player with the validation, and the parts of the losses; ``None`` when nothing was logged."""
+    losses: dict[str, Curve] = {}
+    parts: dict[str, Curve] = {}
     for row in rows:
-        for name, value in _numbers(row):
-            x, y = series.setdefault(name, ([], []))
-            x.append(row["step"])
-            y.append(value)
-    losses = {k: v for k, v in series.items() if k.endswith("loss") or k == "validation"}
-    parts = {k: v for k, v in series.items() if k not in losses}
+        for player, terms in row.get("players", {}).items():
+            for name, value in terms.items():
+                if value is not None and name != "norm":
+                    _point(losses if name == "loss" else parts, f"{player} {name}", row["step"], value)
+        if row.get("valid") is not None:
+            _point(losses, "validation", row["step"], row["valid"])
     if not losses:
         return None
     with style():
         made = figure(10.5, 3.2)
-        for axes, chosen, label in zip(made.subplots(1, 2), (losses, parts), ("loss", "parts"), strict=True):
+        for axes, chosen, label in zip(made.subplots(1, 2), (losses, parts), ("loss", "parts of the loss"), strict=True):
             curves(axes, chosen, xlabel="step", ylabel=label)
         return save(made, path)
 
 
-_BOOKKEEPING = {"step", "seconds", "lr", "speed", "best", "progress", "seconds_left"}
-
-
-def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
-    for name, value in row.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and name not in _BOOKKEEPING and "grad" not in name:
-            yield name, float(value)
+def _point(curves_of: dict[str, Curve], name: str, step: int, value: float) -> None:
+    x, y = curves_of.setdefault(name, ([], []))
+    x.append(step)
+    y.append(value)
 
 
 def command_of(config: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sixfold import __version__
 from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput, suggest
 from sixfold.core.model import GenerativeModel
-from sixfold.core.registry import build, entry, model_class, split_name
+from sixfold.core.registry import build, model_class
 from sixfold.core.registry import recipe as recipe_of
 from sixfold.core.signature import options as options_of
 from sixfold.core.spec import Array
@@ -22,7 +23,7 @@ from sixfold.data import from_arrays, load
 from sixfold.run.folder import RunFolder
 from sixfold.run.page import write_page
 from sixfold.train.checkpoint import load_model
-from sixfold.train.loop import Watch, fit_model
+from sixfold.train.loop import OnStep, fit_model
 from sixfold.train.recipe import Recipe
 
 
@@ -89,7 +90,7 @@ def fit(
     conditional: bool = False,
     folder: str | Path | None = None,
     resume: bool = False,
-    watch: Watch | None = None,
+    watch: OnStep | None = None,
     **settings: Any,
 ) -> GenerativeModel:
     """Train a model.
@@ -117,39 +118,34 @@ def fit(
     """
     called = data.name if isinstance(data, Dataset) else str(data) if isinstance(data, str | Path) else "array"
     chosen = Settings.of(name, called, conditional=conditional, settings=settings)
-    return run(chosen, dataset_of(data, conditional=conditional), RunFolder(Path(folder)) if folder else None, resume, watch)
+    place = RunFolder(Path(folder)) if folder else None
+    return run(chosen, dataset_of(data, conditional=conditional), place, resume=resume, watch=watch)
 
 
-def run(settings: Settings, dataset: Dataset, folder: RunFolder | None, resume: bool, watch: Watch | None) -> GenerativeModel:
+def run(settings: Settings, dataset: Dataset, folder: RunFolder | None, *, resume: bool, watch: OnStep | None) -> GenerativeModel:
     """Train as ``settings`` say; with a folder, leave the whole run in it."""
     with torch.random.fork_rng(devices=[]):  # initial parameters follow the run's seed; the caller's generator is untouched
         torch.manual_seed(settings.recipe.seed)
         model = build(settings.model, dataset.spec, **settings.options)
-    if folder is not None:
-        _claim(folder, settings, model, resume)
-    result = fit_model(model, dataset, settings.recipe, folder=folder.path if folder else None, resume=resume, on_step=watch)
-    if folder is not None and result.writes:
-        write_page(folder, model, dataset, result)
+    leads = int(os.environ.get("RANK", "0")) == 0  # of the processes that share a run, one writes
+    if folder is not None and leads:
+        _claim(folder, settings, model, resume=resume)
+    path = None if folder is None else folder.path
+    result = fit_model(model, dataset, settings.recipe, folder=path, resume=resume, on_step=watch)
+    if folder is not None and leads:
+        best = {} if result.best is None else {"best validation": f"{result.best:.4f} per datum"}
+        write_page(folder, model, dataset, {"steps": f"{result.steps:,}", "training": f"{result.seconds:.1f} s", **best})
     return model
 
 
-def _claim(folder: RunFolder, settings: Settings, model: GenerativeModel, resume: bool) -> None:
-    """Write the configuration, or check that the folder's own is the one to go on with."""
+def _claim(folder: RunFolder, settings: Settings, model: GenerativeModel, *, resume: bool) -> None:
+    """Write the configuration into a folder that holds no run yet, or one that is to go on."""
     if folder.config_path.exists() and not resume:
         raise BadInput(f"{folder.path} already holds a run. Go on with --resume, or choose another folder with --out.")
-    if resume:
-        kept = RunFolder.open(folder.path).config()["settings"]
-        wanted = settings.to_json()
-        changed = sorted(k for k in kept.keys() | wanted.keys() if kept.get(k) != wanted.get(k))
-        if changed:
-            raise BadInput(
-                f"{folder.path} was run with {changed[0]}={kept.get(changed[0])!r}; got {wanted.get(changed[0])!r}."
-                " Resume with the same settings, or choose another folder with --out."
-            )
-        return
     versions = {"sixfold": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    all_options = {"options": model.options, "family": entry(split_name(settings.model)[0]).family}
-    folder.write_config({"settings": settings.to_json(), **all_options, "spec": model.spec.to_json(), "versions": versions})
+    folder.write_config(
+        {"settings": settings.to_json(), "options": model.options, "spec": model.spec.to_json(), "versions": versions}
+    )
 
 
 def load_run(path: str | Path) -> GenerativeModel:
