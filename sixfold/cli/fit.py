@@ -12,9 +12,9 @@ from typing import Any
 from sixfold.cli.parse import flag, flags, parse, read_yaml, write_yaml
 from sixfold.core.errors import BadInput
 from sixfold.core.registry import entry, model_class, split_name
-from sixfold.core.signature import options
-from sixfold.run.training import Settings, dataset_of, run
+from sixfold.core.signature import options, validate
 from sixfold.run.folder import RunFolder
+from sixfold.run.training import Settings, dataset_of, run
 from sixfold.train.progress import Bar
 from sixfold.train.recipe import Recipe
 from sixfold.train.team import launch, leave
@@ -36,13 +36,13 @@ def _base(name: str) -> dict[str, Any]:
     """Every option of model and recipe with the value it has when nobody says otherwise."""
     preset, recipe = entry(name).preset(split_name(name)[1])
     signature = {o.name: o.default for o in options(model_class(name).__init__)}
-    return {**signature, **preset, **{k: v for k, v in Recipe.of(recipe).to_json().items()}}
+    return signature | preset | Recipe.of(recipe).to_json()
 
 
 def _fields(name: str, config: dict[str, Any], base: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     known = base | config
     own = [
-        flag("data", str, config.get("data", MISSING), "a named set (`sixfold data`), folder:PATH, or a .npy, .npz, .csv or .parquet file"),
+        flag("data", str, config.get("data", MISSING), "a named set (`sixfold data`), folder:PATH, or a table or array file"),
         flag("out", Path | None, None, "folder of the run; by default runs/DATA-MODEL"),
         flag("conditional", bool, config.get("conditional", False), "condition on the labels of the data"),
         flag("resume", bool, False, "go on with the run in --out"),
@@ -55,10 +55,12 @@ def _fields(name: str, config: dict[str, Any], base: dict[str, Any]) -> list[tup
     return [*own, *flags(options(model_class(name).__init__), known), *flags(options(Recipe.__init__), known)]
 
 
-def _check_config(config: dict[str, Any], name: str) -> None:
-    """Unknown keys of the file are named with the nearest known one."""
+def _checked(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The file's values in the types of the signatures; unknown keys are named with the nearest known one."""
     own = {k: v for k, v in config.items() if k not in ("model", "data", "conditional")}
-    Settings.of(name, "", settings=own)
+    kept = Settings.of(name, "", settings=own)
+    typed = {**vars(kept.recipe), **validate(model_class(name).__init__, kept.options, owner=name)}
+    return config | {k: typed[k] for k in own}
 
 
 def settings_of(arguments: Sequence[str]) -> tuple[Settings, dict[str, Any]]:
@@ -68,8 +70,7 @@ def settings_of(arguments: Sequence[str]) -> tuple[Settings, dict[str, Any]]:
     if not named and "model" not in config:
         raise BadInput("no model named. " + _USAGE.strip())
     name = arguments[0] if named else str(config["model"])
-    _check_config(config, name)
-    base = _base(name)
+    config, base = _checked(config, name), _base(name)
     fields = _fields(name, config, base)
     values = parse(arguments[1:] if named else arguments, fields, prog=f"sixfold fit {name}", description=entry(name).summary)
     how = {k: values.pop(k) for k in _RUN}

@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}. `sixfold fit NAME --data D --print-config` shows the form.") from None
+        raise BadInput(f"cannot read {path}: {error.strerror}. `sixfold fit NAME --data D --print-config` prints one.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is no YAML that can be used: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):

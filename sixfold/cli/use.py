@@ -18,9 +18,9 @@ from sixfold.core.likelihood import Kind, LogProb
 from sixfold.core.model import GenerativeModel, HasDensity
 from sixfold.core.signature import Count, Natural, options, validate
 from sixfold.evaluate.likelihood import log_prob_of
-from sixfold.run.training import dataset_of, load_run
 from sixfold.run.folder import RunFolder
 from sixfold.run.page import write_samples
+from sixfold.run.training import dataset_of, load_run
 
 _FORMS = {"sample": "sample RUN -n 64 [options]", "score": "score RUN --data D [options]"}
 
@@ -29,7 +29,7 @@ def _model_of(arguments: Sequence[str], command: str) -> tuple[GenerativeModel |
     """The trained model that the first argument names; ``None`` after help was printed for want of one."""
     if not arguments or arguments[0].startswith("-"):
         if arguments[:1] and arguments[0] in ("-h", "--help"):
-            sys.stdout.write(f"usage: sixfold {_FORMS[command]}; `sixfold {command} RUN --help` shows the options of that model.\n")
+            sys.stdout.write(f"usage: sixfold {_FORMS[command]}; `sixfold {command} RUN --help` shows its options.\n")
             return None, Path()
         raise BadInput(f"no run named. Usage: sixfold {_FORMS[command]}.")
     return load_run(arguments[0]), Path(arguments[0])
@@ -71,7 +71,7 @@ def _short(arguments: Sequence[str]) -> list[str]:
 
 def _labels(model: GenerativeModel, num: int, label: int | None) -> torch.Tensor | int | None:
     if model.spec.cond.kind == "vector":
-        raise Unsupported(f"{model.name} is conditioned on vectors, which have no flag. Sample it in Python: model.sample(n, cond=...).")
+        raise Unsupported(f"{model.name} is conditioned on vectors, which have no flag. In Python: model.sample(n, cond=...).")
     if label is None and model.spec.cond.kind == "classes":
         return torch.arange(num) % model.spec.cond.size
     return label

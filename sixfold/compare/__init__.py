@@ -1,0 +1,1 @@
+"""Suites of runs, scored under one protocol, as tables and reports."""

@@ -92,7 +92,7 @@ def floor_of(dataset: Dataset, *, count: int, samples: int = 6) -> Floor:
     """
     real = _real_samples(dataset, count, samples)
     if len(real) < 2:
-        raise BadInput(f"{dataset.name} has {len(dataset.train)} training data, too few for a sample of {count}. Compare fewer rows.")
+        raise BadInput(f"{dataset.name} has {len(dataset.train)} training data, too few for samples of {count}. Use fewer rows.")
     return Floor(sliced_floor(real), None if dataset.truth is None else dataset.truth.best_nll, count)
 
 
@@ -101,7 +101,9 @@ def _conditions(model: GenerativeModel, test: Split, count: int) -> Tensor | Non
     return None if model.spec.cond.kind == "none" or test.cond is None else test.cond[:count]
 
 
-def score_run(model: GenerativeModel, dataset: Dataset, *, seconds: float, floor: Floor, rows: int = 10_000, seed: int = 0) -> RunRecord:
+def score_run(
+    model: GenerativeModel, dataset: Dataset, *, seconds: float, floor: Floor, rows: int = 10_000, seed: int = 0
+) -> RunRecord:
     """Score a trained model on the test split.
 
     Args:

@@ -96,7 +96,8 @@ def overview(compared: Sequence[Compared], path: Path) -> Path:
 
 def machine() -> str:
     """What the numbers were measured on."""
-    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    threads = torch.get_num_threads()
+    return f"{os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def write_report(compared: Sequence[Compared], folder: Path, *, title: str, subtitle: str, command: str) -> Path:

@@ -13,8 +13,8 @@ from sixfold.compare.record import Floor, floor_of, score_run
 from sixfold.compare.report import Compared, write_report
 from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput
-from sixfold.run.training import Settings, dataset_of, load_run, run
 from sixfold.run.folder import RunFolder
+from sixfold.run.training import Settings, dataset_of, load_run, run
 from sixfold.train.loop import OnStep
 
 SCORED = 10_000

@@ -1,0 +1,1 @@
+"""The words that everything shares: data, models, likelihoods, the registry, errors."""

@@ -104,14 +104,14 @@ class GenerativeModel(nn.Module, ABC):
         """Who moves what, in the order of play. Default: one player with all parameters."""
         return {"model": Player(list(self.parameters()))}
 
-    def prepare(self, data: Split) -> None:  # noqa: B027 - most models need none
+    def prepare(self, data: Split) -> None:
         """Data-dependent start, once, before the first step: statistics of a codec, actnorm, mean pixel."""
 
     @abstractmethod
     def loss(self, batch: Batch, player: str) -> Terms:
         """Loss per datum that ``player`` minimises, with its parts."""
 
-    def after_step(self, player: str) -> None:  # noqa: B027 - most models need none
+    def after_step(self, player: str) -> None:
         """After each update of ``player``: target networks, codebooks, clipping."""
 
     @torch.no_grad()

@@ -59,8 +59,10 @@ class Entry:
 def _constant(tree: ast.Module, name: str) -> dict[str, Any]:
     """A module-level dictionary of literals, read without running the file."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return dict(ast.literal_eval(node.value))
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            return dict(ast.literal_eval(node.value)) if node.value else {}
     return {}
 
 

@@ -43,7 +43,8 @@ def _docs(function: Callable[..., Any]) -> dict[str, str]:
     if function.__name__ == "__init__":
         owner = getattr(inspect.getmodule(function), function.__qualname__.partition(".")[0], None)
         text = inspect.getdoc(owner) or ""
-    return {p.arg_name: " ".join((p.description or "").split()) for p in docstring_parser.parse(text).params}
+    found = docstring_parser.parse(text).params
+    return {name.strip(): " ".join((p.description or "").split()) for p in found for name in p.arg_name.split(",")}
 
 
 def options(function: Callable[..., Any]) -> list[Option]:

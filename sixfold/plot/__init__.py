@@ -1,0 +1,1 @@
+"""Pictures: pure functions from arrays to figures, in one visual language."""

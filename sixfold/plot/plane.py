@@ -41,13 +41,19 @@ class Window:
 
 def points(axes: Axes, x: Tensor, window: Window, *, colour: str, title: str = "", size: float = 1.5) -> None:
     """Points, (N, 2), in their family's colour."""
-    axes.scatter(x[:, 0].cpu(), x[:, 1].cpu(), s=size, c=colour, alpha=0.35, linewidths=0, rasterized=True)
+    axes.scatter(x[:, 0].cpu().numpy(), x[:, 1].cpu().numpy(), s=size, c=colour, alpha=0.35, linewidths=0, rasterized=True)
     axes.set(xlim=(window.low[0], window.high[0]), ylim=(window.low[1], window.high[1]), aspect="equal")
     framed(axes, title)
 
 
 def density(
-    axes: Axes, log_density: Callable[[Tensor], Tensor], window: Window, *, top: float | None = None, side: int = 120, title: str = ""
+    axes: Axes,
+    log_density: Callable[[Tensor], Tensor],
+    window: Window,
+    *,
+    top: float | None = None,
+    side: int = 120,
+    title: str = "",
 ) -> None:
     """A density over the window.
 
@@ -59,6 +65,6 @@ def density(
         side: cells a side.
         title: above the picture.
     """
-    values = log_density(window.grid(side)).detach().cpu().exp().view(side, side)
+    values = log_density(window.grid(side)).detach().cpu().exp().view(side, side).numpy()
     axes.imshow(values, origin="lower", extent=window.extent, cmap=DENSITY, vmin=0, vmax=top, aspect="equal")
     framed(axes, title)

@@ -1,0 +1,1 @@
+"""One training as a folder: configuration, checkpoints, samples and a page."""

@@ -1,10 +1,10 @@
 """A run's folder: everything about one training in one place.
 
-    config.json      model, data, options, recipe, versions: enough to run it again
-    metrics.jsonl    one line a logged step
-    checkpoint.safetensors, best.safetensors and what the loop keeps beside them
-    samples.*        PNG grid for images, .npy and .csv otherwise
-    index.html       the run as a page
+config.json      model, data, options, recipe, versions: enough to run it again
+metrics.jsonl    one line a logged step
+checkpoint.safetensors, best.safetensors and what the loop keeps beside them
+samples.*        PNG grid for images, .npy and .csv otherwise
+index.html       the run as a page
 """
 
 from __future__ import annotations

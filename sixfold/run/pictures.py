@@ -73,12 +73,13 @@ def _marginals(made: Figure, model: GenerativeModel, dataset: Dataset, samples: 
     for i, axes in enumerate(made.subplots(1, shown, squeeze=False)[0]):
         low, high = float(data[:, i].min()), float(data[:, i].max())
         for x, colour, label in ((data, FAMILY_COLOURS["data"], "data"), (own, family_colour(model.name), "samples")):
-            axes.hist(x[:, i], bins=60, range=(low, high), density=True, histtype="step", color=colour, label=label)
+            axes.hist(x[:, i].numpy(), bins=60, range=(low, high), density=True, histtype="step", color=colour, label=label)
         axes.set_title(f"element {i}")
         axes.legend(fontsize=7)
     if data.shape[1] == 1 and (log_density := log_density_of(model)) is not None:
         x = torch.linspace(low, high, 400)[:, None]
-        axes.plot(x[:, 0], log_density(x.view(-1, *model.spec.shape)).exp().cpu(), color=family_colour(model.name), linewidth=1)
+        values = log_density(x.view(-1, *model.spec.shape)).exp().cpu()
+        axes.plot(x[:, 0].numpy(), values.numpy(), color=family_colour(model.name), linewidth=1)
 
 
 def sample_picture(model: GenerativeModel, dataset: Dataset, samples: Tensor, path: Path) -> Path:
