@@ -107,9 +107,14 @@ def _channels_first(array: AnyArray) -> AnyArray:
     return array
 
 
+def _owned(array: AnyArray, dtype: type[np.generic]) -> AnyArray:
+    """Contiguous and writable, as PyTorch wants it."""
+    return np.require(array, dtype, ["C", "W"])
+
+
 def _real(array: AnyArray, name: str, columns: Sequence[str]) -> tuple[Tensor, Support]:
     with np.errstate(over="ignore"):
-        data = np.ascontiguousarray(array, dtype=np.float32)
+        data = _owned(array, np.float32)
     if not np.isfinite(data).all():
         row, *place = (int(i) for i in np.argwhere(~np.isfinite(data))[0])
         value = array[(row, *place)]
@@ -133,17 +138,19 @@ def _discrete(array: AnyArray, name: str, levels: int | None) -> tuple[Tensor, S
             f"{name} holds integers from {low} to {high}; expected 0 to {most - 1} as levels. Convert to floats for real data."
         )
     if levels is None and high <= 1:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8)), Support("binary")
+        return torch.from_numpy(_owned(array, np.uint8)), Support("binary")
     count = levels or (256 if array.dtype == np.uint8 else high + 1)
     dtype = np.uint8 if count <= 256 else np.int64
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)), Support("levels", count)
+    return torch.from_numpy(_owned(array, dtype)), Support("levels", count)
 
 
 def _refuse_constant(train: Tensor, name: str, columns: Sequence[str]) -> None:
     constant = (train.amax(0) == train.amin(0)).nonzero().flatten().tolist()
     if constant:
         where = f"{_element(constant[:1], columns)} of {name}"
-        raise BadInput(f"{where} is constant ({float(train[0, constant[0]]):g}) in training; a density needs spread. Drop it.")
+        raise BadInput(
+            f"{where} is constant ({float(train[0, constant[0]]):g}) in the training part; a density needs spread. Drop it."
+        )
 
 
 def _condition(labels: Any, num: int, classes: tuple[str, ...], name: str) -> tuple[Tensor | None, tuple[str, ...]]:

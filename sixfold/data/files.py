@@ -42,8 +42,8 @@ def check_size(size: int, what: str) -> None:
         BadInput: when ``size`` bytes are more than :func:`max_bytes`.
     """
     if size > max_bytes():
-        limit = max_bytes() / 2**30
-        raise BadInput(f"{what} would take {size / 2**30:.1f} GB; the limit is {limit:g} GB. Set SIXFOLD_MAX_GB to allow more.")
+        need, limit = size / 2**30, max_bytes() / 2**30
+        raise BadInput(f"{what} would take {need:.3g} GB; the limit is {limit:.3g} GB. Set SIXFOLD_MAX_GB to allow more.")
 
 
 def check_file(path: Path) -> None:

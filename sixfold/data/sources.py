@@ -74,7 +74,7 @@ def _file(name: str) -> Dataset:
 
 
 def _unknown(name: str, path: Path) -> BadInput:
-    if path.is_dir():
+    if name and path.is_dir():
         return BadInput(f"{shown(name)} is a folder; for the images in it use folder:{shown(name)}.")
     sources = f"Known: {', '.join(n for n in names() if ':' not in n)}; own data: {', '.join(FORMS)}."
     if path.is_file():

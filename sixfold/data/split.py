@@ -38,20 +38,20 @@ def _require(hashes: NDArray[np.uint64], num: int, name: str) -> None:
     distinct = len(np.unique(hashes))
     if distinct < num:
         rows = f"{len(hashes)} row{'s' if len(hashes) != 1 else ''}"
-        raise BadInput(f"{name} has {rows}, {distinct} distinct; expected at least {num}, one a part. Give more data.")
+        raise BadInput(f"{name} has {rows}, {distinct} distinct; expected at least {num}. Give more data.")
 
 
 def three_parts(x: Tensor, name: str) -> dict[str, Tensor]:
     """Row indices of ``train``, ``valid`` and ``test``, about 80, 10 and 10 per cent of the data.
 
     Raises:
-        BadInput: when there are fewer than three distinct rows.
+        BadInput: when there are fewer than four distinct rows, two of them to train on.
     """
     hashes = keys(x)
-    _require(hashes, 3, name)
-    test = _beyond(hashes, TEST_FROM, leave=2)
+    _require(hashes, 4, name)
+    test = _beyond(hashes, TEST_FROM, leave=3)
     valid = np.zeros_like(test)
-    valid[~test] = _beyond(hashes[~test], VALID_FROM, leave=1)
+    valid[~test] = _beyond(hashes[~test], VALID_FROM, leave=2)
     return {"train": _where(~test & ~valid), "valid": _where(valid), "test": _where(test)}
 
 
