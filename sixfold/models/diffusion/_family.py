@@ -1,0 +1,256 @@
+"""What diffusion models share: a network that answers with v at any noise level, and what follows from that answer alone.
+
+With z = alpha u + sigma eps, alpha^2 + sigma^2 = 1 and v = alpha eps - sigma u, each of eps, u, v follows from z and any other:
+
+    eps = sigma z + alpha v        u = alpha z - sigma v        |d eps|^2 = alpha^2 |d v|^2        |d u|^2 = sigma^2 |d v|^2
+
+v is the hub because these two conversions have no division: eps loses u where alpha vanishes, u loses eps where sigma does.
+
+    score  grad log p(z) = -(z + alpha / sigma v_hat)
+    bound  log p(u) >= log N(u; 0, I) + 1/2 E int a(l) ( |v|^2 - |v - v_hat|^2 ) dl,      l from log_snr_min to log_snr_max + 1
+    ode    dz/dphi = v_hat(z, phi),  tan phi = sigma / alpha:      log p(u) = log N(z_end; 0, I) + int div v_hat dphi
+
+The bound is that of ancestral sampling in infinitely many steps, prior and decoder included: a(l) = alpha^2 at log-SNR l, and
+the last unit stands for the decoder N(u_hat(z), sigma^2 I) at l = log_snr_max, with a = 1. It is written against the model
+whose v_hat is 0, that is N(0, I), for which it is exact; its noise vanishes where v_hat does. The ode is the density of the
+probability flow, which DDIM follows. The two agree only where the network is right.
+
+Source:  Progressive Distillation (Salimans & Ho, 2022), arXiv:2202.00512, Section 4 and Appendix D: v and the flow in phi;
+         Variational Diffusion Models (Kingma et al., 2021), arXiv:2107.00630, Eq. (11) to (17): the bound;
+         Score-Based Generative Modeling through SDEs (Song et al., 2021), arXiv:2011.13456, Section 4.3: the ode.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from sixfold.core.draws import Draws
+from sixfold.core.errors import BadInput, Unsupported
+from sixfold.core.likelihood import Estimate, Kind, LogProb, Lower, Measure, Numerical
+from sixfold.core.model import Array, GenerativeModel, Split
+from sixfold.core.signature import Count
+from sixfold.core.spec import DataSpec
+from sixfold.nn.mlp import MLP, Fourier
+from sixfold.prob.codecs import Chain
+from sixfold.prob.schedules import Schedule, split
+from sixfold.solve.ode import EXACT_DIMS, exact_divergence, hutchinson_divergence, integrate_with_divergence
+
+Predict: TypeAlias = Literal["v", "eps", "x0"]
+NetworkName: TypeAlias = Literal["mlp"]
+
+FOURIER_DIMS = 8  # more dimensions than this have no use for single frequencies of each
+
+
+class Parametrisation(NamedTuple):
+    """One of the quantities: to v and from v, each of (quantity, z, alpha, sigma), and its squared error over that of v."""
+
+    to_v: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    from_v: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    error: Callable[[Tensor, Tensor], Tensor]
+
+
+PARAMETRISATIONS: dict[Predict, Parametrisation] = {
+    "v": Parametrisation(lambda v, z, a, s: v, lambda v, z, a, s: v, lambda a, s: torch.ones_like(a)),
+    "eps": Parametrisation(lambda e, z, a, s: (e - s * z) / a, lambda v, z, a, s: s * z + a * v, lambda a, s: a.square()),
+    "x0": Parametrisation(lambda x, z, a, s: (a * z - x) / s, lambda v, z, a, s: a * z - s * v, lambda a, s: s.square()),
+}
+
+
+def columns(values: Tensor, like: Tensor) -> Tensor:
+    """One number a row, (B,), shaped to multiply (B, *shape)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+class TimedMLP(nn.Module):
+    """A fully connected network of a state, its noise level and a condition: (B, *shape), (B,), (B, C) to (B, *shape).
+
+    Args:
+        shape: of a state.
+        cond: size of the condition's features, 0 for none.
+        width, depth: of the hidden layers.
+        fourier: frequencies of the features of each element in up to 8 dimensions; more reach finer structure.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, cond: int, width: int, depth: int, fourier: int) -> None:
+        super().__init__()
+        dims = math.prod(shape)
+        self.level = Fourier(1, count=8, lowest=0.1, highest=2.0)
+        self.detail = Fourier(dims, count=fourier, lowest=1.0, highest=16.0) if fourier and dims <= FOURIER_DIMS else None
+        inputs = dims + self.level.outputs + (self.detail.outputs if self.detail else 0)
+        self.body = MLP(inputs, dims, width=width, depth=depth, cond=cond, zero=True)
+
+    def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+        flat = z.flatten(1)
+        parts = [flat, self.level(log_snr.unsqueeze(1)), *([self.detail(flat)] if self.detail else [])]
+        out: Tensor = self.body(torch.cat(parts, dim=1), cond)
+        return out.reshape(z.shape)
+
+
+NETWORKS: dict[NetworkName, type[TimedMLP]] = {"mlp": TimedMLP}
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """Log-density log N(z; 0, I) in nats, (B, *shape) to (B,)."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+class Diffusion(GenerativeModel, ABC):
+    """A model that denoises; its own class says which network answers with v and how it is trained and sampled.
+
+    Args:
+        spec: what one datum is.
+        codec: between data space and the space that noise is added in.
+        schedule: of the noise.
+    """
+
+    def __init__(self, spec: DataSpec, *, codec: Chain, schedule: Schedule) -> None:
+        super().__init__(spec)
+        self.codec = codec
+        self.schedule = schedule
+
+    @abstractmethod
+    def velocity(self, z: Tensor, log_snr: Tensor, given: Tensor | None) -> Tensor:
+        """v_hat, (B, *shape), of states at one log-SNR for all, (), or one a row, (B,), given features of a condition."""
+
+    def prepare(self, data: Split) -> None:
+        """Statistics of the codec."""
+        self.codec.fit(data.rows())
+
+    def _noisy(self, u: Tensor, log_snr: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """A draw of the state z at each row's log-SNR, (B,), given the datum, and v of the same noise."""
+        alpha, sigma = (columns(c, u) for c in split(log_snr))
+        noise = draws.normal(*self.spec.shape)
+        return alpha * u + sigma * noise, alpha * noise - sigma * u
+
+    def _given(self, cond: Tensor | None, shown: Tensor) -> Tensor | None:
+        """Features of the condition and a flag that it is shown, (B, C + 1); zeros where ``shown``, (B,), is 0."""
+        features = self.spec.cond.features(cond, shown)
+        return None if features is None else torch.cat([features, torch.ones_like(features[:, :1])], 1) * shown.unsqueeze(1)
+
+    def _shown(self, num: int) -> Tensor:
+        return torch.ones(num, device=self.device, dtype=self.dtype)
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Array,
+        cond: Array | int | None = None,
+        *,
+        effort: Count = 16,
+        method: Literal["auto", "bound", "ode"] = "auto",
+        probes: Annotated[int, Ge(2)] = 4,
+        generator: torch.Generator | None = None,
+    ) -> LogProb[Kind]:
+        """Nats per datum, (B,), by the variational bound or the probability flow; the kind says which.
+
+        ============================  =================================================================
+        bound                         Lower, in expectation over its noise, with the standard error
+        ode, real, up to 8 elements   Numerical; the tolerance is the largest change from half the steps
+        ode, real, more               Estimate without bias, up to the same tolerance
+        ode, discrete                 Estimate, biased low: of a bound, by dequantisation
+        ============================  =================================================================
+
+        Args:
+            x: data, (B, *shape).
+            cond: labels (B,) or vectors (B, C).
+            effort: in units of four network calls: Runge-Kutta steps of the ode, rounded up to an even number, or a quarter of
+                the noise levels of the bound; more is more accurate and slower.
+            method: auto takes the ode for real data of up to 8 elements, else the bound.
+            probes: repetitions of an Estimate, each with its own random trace and dequantisation; more narrow it.
+            generator: source of randomness.
+
+        Raises:
+            BadInput: for data or a condition that ``spec`` does not describe.
+        """
+        data = self.take(x)
+        given = self._given(self.take_cond(cond, len(data)), self._shown(len(data)))
+        exact = self.spec.dims <= EXACT_DIMS and not self.spec.support.discrete
+        if method == "bound" or (method == "auto" and not exact):
+            return self._bound(data, given, 4 * effort, self.draws(len(data), generator))
+        return self._ode(data, given, -(-effort // 2), 1 if exact else probes, generator)
+
+    def _bound(self, x: Tensor, given: Tensor | None, levels: int, draws: Draws) -> LogProb[Lower]:
+        """The integral by one draw in each of ``levels`` equal cells of log-SNR."""
+        low, high = self.schedule.log_snr_min, self.schedule.log_snr_max
+        places = low + (high + 1 - low) * (torch.arange(levels, device=x.device) + draws.uniform(levels)) / levels
+        found = [self._one_level(x, given, place, draws) for place in places.unbind(1)]
+        terms = torch.stack(found)
+        # Neighbouring cells hardly differ in mean, so that their differences are the noise.
+        noise = terms.diff(dim=0).square().sum(0) / (2 * levels * (levels - 1))
+        method, measure = f"variational bound, {levels} noise levels", Measure(self.spec.support.size)
+        return LogProb(terms.mean(0), Lower, method, self.spec.dims, measure, stderr=noise.sqrt())
+
+    def _one_level(self, x: Tensor, given: Tensor | None, place: Tensor, draws: Draws) -> Tensor:
+        """The bound from one log-SNR a datum, (B,), drawn evenly from the whole range."""
+        low, high = self.schedule.log_snr_min, self.schedule.log_snr_max
+        u, logdet = self.codec.encode(x, draws)
+        log_snr = place.clamp(max=high)
+        z, v = self._noisy(u, log_snr, draws)
+        gain = (v.square() - (v - self.velocity(z, log_snr, given)).square()).flatten(1).sum(1)
+        density = torch.where(place > high, 1.0, log_snr.sigmoid())
+        return log_normal(u) + logdet + (high + 1 - low) / 2 * density * gain
+
+    def _ode(
+        self, x: Tensor, given: Tensor | None, steps: int, repeats: int, generator: torch.Generator | None
+    ) -> LogProb[Numerical] | LogProb[Estimate]:
+        """The probability flow solved in ``steps`` and in twice as many, for each of the repetitions of a datum."""
+        x, given = x.repeat_interleave(repeats, 0), None if given is None else given.repeat_interleave(repeats, 0)
+        draws = self.draws(len(x), generator)
+        u, logdet = self.codec.encode(x, draws)
+        signs = 2 * draws.integers(2, *self.spec.shape).to(u.dtype) - 1
+        divergence = exact_divergence if self.spec.dims <= EXACT_DIMS else hutchinson_divergence(signs)
+
+        def solve(steps: int) -> Tensor:
+            def field(z: Tensor, phi: Tensor) -> Tensor:
+                return self.velocity(z, -2 * phi.tan().log(), given)
+
+            z, integral = integrate_with_divergence(field, u, self._angles(steps), divergence=divergence)
+            return (log_normal(z) + integral + logdet).reshape(-1, repeats)
+
+        coarse, fine = solve(steps), solve(2 * steps)
+        tolerance = float((fine - coarse).mean(1).abs().max()) if len(fine) else 0.0
+        method, measure = f"probability flow, {2 * steps} steps", Measure(self.spec.support.size)
+        if repeats == 1:
+            return LogProb(fine[:, 0], Numerical, method, self.spec.dims, measure, tolerance=tolerance)
+        stderr = fine.std(1) / math.sqrt(repeats)
+        bias: Literal["low", "none"] = "low" if self.spec.support.discrete else "none"
+        return LogProb(fine.mean(1), Estimate, method, self.spec.dims, measure, stderr, tolerance, bias)
+
+    def _angles(self, steps: int) -> Tensor:
+        """Angles phi from data to noise, (steps + 1,), denser towards the data, where the flow bends most."""
+        ends = torch.tensor([self.schedule.log_snr_max, self.schedule.log_snr_min], dtype=torch.float64)
+        start, stop = (-ends / 2).exp().atan().unbind()
+        return start + (stop - start) * torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
+
+    @torch.no_grad()
+    def score(self, x: Array, t: float | None = None, *, cond: Array | int | None = None) -> Tensor:
+        """Gradient d log p_t / dx in data space, (B, *shape): where a state of the trajectory becomes likelier.
+
+        Args:
+            x: states at time t in data space, (B, *shape); data themselves are states at t = 0.
+            t: time in [0, 1]; ``None`` is 0, the cleanest state.
+            cond: condition, one for all or one a row.
+
+        Raises:
+            BadInput: for a time outside [0, 1].
+            Unsupported: for discrete data, whose probability has no gradient.
+        """
+        if self.spec.support.discrete:
+            raise Unsupported("a score is the gradient of a density; got discrete data. Fit real data to have one.")
+        if t is not None and not 0 <= t <= 1:
+            raise BadInput(f"t must lie in [0, 1], from data to noise; got {t}.")
+        data = self.take(x)
+        given = self._given(self.take_cond(cond, len(data)), self._shown(len(data)))
+        out = torch.func.vjp(lambda y: self.codec.encode(y, self.draws(len(y), None))[0], data)
+        z, pull = out[0], out[1]
+        log_snr = self.schedule.log_snr(torch.tensor(t or 0.0, dtype=torch.float64))
+        alpha, sigma = split(log_snr)
+        found: Tensor = pull(-(z + alpha / sigma * self.velocity(z, log_snr, given)))[0]
+        return found
