@@ -28,13 +28,13 @@ def moons(num: int, generator: torch.Generator) -> Tensor:
 class Diffusion(nn.Module):
     """v(z, t) by a network that sees sines and cosines of the point and of the noise level."""
 
-    LOG_SNR = (13.0, -10.0)  # of the first and the last time: both ends of the schedule are cut
+    LOG_SNR = (10.0, -10.0)  # of the first and the last time: both ends of the schedule are cut
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.level = torch.linspace(math.log(0.1), math.log(2.0), 8).exp()
         self.detail = torch.linspace(math.log(1.0), math.log(16.0), 6).exp()
-        sizes = [2 + 16 + 24, width, width, width, width]
+        sizes = [2 + 16 + 24, width, width, width]
         layers: list[nn.Module] = []
         for a, b in zip(sizes, sizes[1:]):
             layers += [nn.Linear(a, b), nn.SiLU()]

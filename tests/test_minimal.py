@@ -36,11 +36,11 @@ def linears(module: nn.Module) -> list[nn.Linear]:
 
 
 @torch.no_grad()
-def copy(source: nn.Module, target: nn.Module) -> None:
+def copy(source: nn.Module, target: nn.Module, *, spread: float = 0.3) -> None:
     """Weights of one network into another whose linear layers stand in the same order; new ones are drawn first."""
     for one, two in zip(linears(source), linears(target), strict=True):
         for parameter in one.parameters():
-            parameter.normal_(0, 0.3)
+            parameter.normal_(0, spread)
         two.weight.copy_(one.weight)
         two.bias.copy_(one.bias)
 
@@ -131,7 +131,7 @@ def test_vae(points):
 
 def test_gan(points):
     own = script("gan").GAN(latent=3, width=16)
-    model = sixfold.build("gan/gan", PLANE, latent=3, width=16, depth=3, game="relativistic", gamma=1.0, gamma_end=0.25, fourier=0)
+    model = sixfold.build("gan/gan", PLANE, latent=3, width=16, depth=3, game="relativistic", gamma=1.0, gamma_end=0.25)
     copy(own.generator, model.generator)
     copy(own.critic, model.critic)
     z = seeded().normal(3)
@@ -141,9 +141,11 @@ def test_gan(points):
 
 def test_diffusion(points):
     own = script("diffusion").Diffusion(width=16)
-    model = sixfold.build("diffusion/ddpm", PLANE, width=16, depth=4)
+    model = sixfold.build("diffusion/ddpm", PLANE, width=16, depth=3)
     copy(own, model)
     draws = seeded()
-    eps, t = draws.normal(2), draws.stratified()
+    t = draws.stratified()
+    eps = draws.normal(2)
     close(own.loss(points, t, eps), loss_of(model, points))
-    torch.testing.assert_close(own.log_prob(points, steps=200), model.log_prob(points).nats, rtol=0, atol=2e-2)  # two solvers
+    copy(own, model, spread=0.1)  # a smooth field, which both solvers follow closely
+    torch.testing.assert_close(own.log_prob(points, steps=200), model.log_prob(points).nats, rtol=0, atol=5e-3)
