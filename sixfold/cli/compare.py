@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ def _print(compared: Sequence[Compared], out: Path) -> int:
 
 def compare(arguments: Sequence[str]) -> int:
     """Score trained runs and set them side by side."""
-    from sixfold.compare.runs import SCORED, compare_runs
+    from sixfold.compare.bench import SCORED
+    from sixfold.compare.runs import compare_runs
 
     fields = [
         positional("runs", tuple[Path, ...], "folders of trained runs"),
@@ -39,13 +41,27 @@ def compare(arguments: Sequence[str]) -> int:
 
 def demo(arguments: Sequence[str]) -> int:
     """Train all six families and compare them."""
-    from sixfold.compare.demo import JOBS
-    from sixfold.compare.runs import demo as train_all
-    from sixfold.train.progress import Bar
+    from sixfold.compare.demo import DATA, jobs
+    from sixfold.compare.runs import train_and_compare
+    from sixfold.train.progress import Bars
 
     fields = [
         flag("out", Path, Path("runs/demo"), "folder of the report and the runs"),
+        flag("data", tuple[str, ...], DATA, "data sets"),
+        flag("workers", Count, min(2, os.cpu_count() or 1), "trainings at once; the cores are shared out among them"),
+        flag("resume", bool, False, "go on with the runs in --out rather than start new ones beside them"),
     ]
-    values = parse(arguments, fields, prog="sixfold demo", description="All six families on digits and two moons.")
-    compared = train_all(JOBS, out=values["out"], progress=Bar)
+    values = parse(arguments, fields, prog="sixfold demo", description="All six families on two moons and digits.")
+    words = [] if values["data"] == DATA else ["--data", *values["data"]]
+    with Bars() as bars:
+        compared = train_and_compare(
+            jobs(values["data"]),
+            out=values["out"],
+            workers=values["workers"],
+            resume=values["resume"],
+            watch=bars,
+            title="Six families, side by side",
+            subtitle=f"One model of each family, trained by its own recipe on {' and '.join(values['data'])}.",
+            command=" ".join(["sixfold demo", *words]),
+        )
     return _print(compared, values["out"])

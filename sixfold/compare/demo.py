@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from sixfold.compare.runs import Job
+from collections.abc import Sequence
+
+from sixfold.compare.pool import Job
 
 MODELS = ("autoregressive/made", "vae/vae", "flow/realnvp", "gan/gan", "energy/ebm", "diffusion/ddpm")
+DATA = ("moons", "digits")
 
-JOBS = [Job(model, data) for data in ("moons", "digits") for model in MODELS]
+
+def jobs(data: Sequence[str] = DATA) -> list[Job]:
+    """One training of each family on each data set, by the model's own recipe."""
+    return [Job(model, name) for name in data for model in MODELS]

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sixfold.compare.record import Floor, floor_of, score_run
+from sixfold.compare.bench import SCORED, Bench
+from sixfold.compare.pool import Job, Watch, run_all
+from sixfold.compare.record import RunRecord
 from sixfold.compare.report import Compared, write_report
-from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput
 from sixfold.run.folder import RunFolder
-from sixfold.run.training import Settings, dataset_of, load_run, run
-from sixfold.train.loop import OnStep
-
-SCORED = 10_000
-
-
-class Bench:
-    """Data sets and their floors, each made once.
-
-    Args:
-        rows: test data whose likelihood is averaged, and samples whose distance is taken, at most.
-    """
-
-    def __init__(self, *, rows: int = SCORED) -> None:
-        self.rows = rows
-        self._made: dict[tuple[str, bool], tuple[Dataset, Floor]] = {}
-
-    def __call__(self, data: str, *, conditional: bool) -> tuple[Dataset, Floor]:
-        """The data set and what a perfect model would reach on it."""
-        key = (data, conditional)
-        if key not in self._made:
-            dataset = dataset_of(data, conditional=conditional)
-            self._made[key] = dataset, floor_of(dataset, count=min(self.rows, len(dataset.test)))
-        return self._made[key]
-
-
-def score_folder(folder: RunFolder, bench: Bench) -> Compared:
-    """Score a run on the test split of the data that it was trained on."""
-    settings = folder.config()["settings"]
-    dataset, floor = bench(settings["data"], conditional=settings["conditional"])
-    model = load_run(folder.path)
-    seconds = next((row["seconds"] for row in reversed(folder.metrics()) if "seconds" in row), float("nan"))
-    return Compared(model, dataset, score_run(model, dataset, seconds=seconds, floor=floor, rows=bench.rows), folder.path)
+from sixfold.run.training import Settings, load_run
 
 
 def compare_runs(paths: Sequence[str | Path], *, out: Path, rows: int = SCORED) -> list[Compared]:
@@ -63,10 +30,15 @@ def compare_runs(paths: Sequence[str | Path], *, out: Path, rows: int = SCORED) 
     if not paths:
         raise BadInput("no runs to compare; expected one or more folders, as `sixfold compare runs/a runs/b`.")
     bench = Bench(rows=rows)
-    compared = [score_folder(RunFolder.open(path), bench) for path in paths]
+    folders = [RunFolder.open(path) for path in paths]
+    compared = [_with_model(folder, bench, bench.score(folder)) for folder in folders]
     _write(compared, out, title="Runs side by side", subtitle=f"{len(compared)} trained models on their test data.",
            command="sixfold compare " + " ".join(map(str, paths)))  # fmt: skip
     return compared
+
+
+def _with_model(folder: RunFolder, bench: Bench, record: RunRecord) -> Compared:
+    return Compared(load_run(folder.path), bench.data_of(folder)[0], record, folder.path)
 
 
 def _write(compared: Sequence[Compared], out: Path, *, title: str, subtitle: str, command: str) -> None:
@@ -92,36 +64,25 @@ def _plain(one: Compared) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training of the demonstration."""
-
-    model: str
-    data: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-Progress = Callable[[str], AbstractContextManager[OnStep]]
-
-
-def demo(jobs: Sequence[Job], *, out: Path, progress: Progress) -> list[Compared]:
+def train_and_compare(
+    jobs: Sequence[Job], *, out: Path, workers: int, resume: bool, watch: Watch, title: str, subtitle: str, command: str
+) -> list[Compared]:
     """Train every job and set them side by side.
 
     Args:
         jobs: what to train.
         out: folder of the report; each run has a folder in it.
-        progress: makes the watcher of one training from its title.
+        workers: trainings at once.
+        resume: go on with the runs that are there rather than start new ones beside them.
+        watch: called with the progress of each training.
+        title: of the report.
+        subtitle: of the report.
+        command: that makes the same report again.
     """
+    stems = [Settings.of(job.model, job.data, settings=job.settings).stem for job in jobs]
+    folders = [RunFolder(out / stem) if resume else RunFolder.fresh(out, stem) for stem in stems]
+    records = run_all([(job, folder.path) for job, folder in zip(jobs, folders, strict=True)], workers=workers, watch=watch)
     bench = Bench()
-    compared = []
-    for i, job in enumerate(jobs):
-        settings = Settings.of(job.model, job.data, settings=job.settings)
-        dataset, _ = bench(job.data, conditional=False)
-        folder = RunFolder.fresh(out, settings.stem)
-        with progress(f"{i + 1}/{len(jobs)} {job.model} on {job.data}") as watch:
-            run(settings, dataset, folder, resume=False, watch=watch)
-        compared.append(score_folder(folder, bench))
-    _write(compared, out, title="Six families, side by side",
-           subtitle="One model of each family, trained in seconds on scikit-learn's digits (real 8x8 images) and on two moons.",
-           command="make demo")  # fmt: skip
+    compared = [_with_model(folder, bench, record) for folder, record in zip(folders, records, strict=True)]
+    _write(compared, out, title=title, subtitle=subtitle, command=command)
     return compared

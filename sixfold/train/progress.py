@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,46 @@ class Progress:
         return ", ".join([*said, f"{self.speed:.0f}/s" if self.speed >= 10 else f"{self.speed:.1f}/s"])
 
 
+class Bars:
+    """Progress bars of several runs at once, a row for each: model, share, losses, speed, time left.
+
+    Args:
+        console: where to draw; standard error by default.
+        always: draw even where there is no terminal.
+
+    Example:
+        >>> with Bars() as bars:
+        ...     bars("flow/realnvp", Progress(10, 100, 0.1, {"model": 1.5}))
+    """
+
+    def __init__(self, *, console: Console | None = None, always: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+        from rich.progress import Progress as Rich
+
+        console = console or Console(file=sys.stderr)
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
+        self._rich = Rich(*columns, console=console, disable=not (always or console.is_terminal), transient=False)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._rich.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._rich.stop()
+
+    def __call__(self, name: str, progress: Progress) -> None:
+        """Show where the run of that name stands."""
+        if name not in self._tasks:
+            self._tasks[name] = self._rich.add_task(name, total=1.0, said="")
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        said = f"{progress}, {minutes}:{seconds:02d} left"
+        self._rich.update(self._tasks[name], completed=progress.share, said=said)
+
+
 class Bar:
-    """A progress bar to hand to ``fit_model(on_step=...)``: model, share, losses, speed, time left.
+    """The progress bar of one run, to hand to ``fit_model(on_step=...)``.
 
     Args:
         name: of the model, as shown.
@@ -58,23 +97,15 @@ class Bar:
     """
 
     def __init__(self, name: str, *, console: Console | None = None, always: bool = False) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-        from rich.progress import Progress as Rich
-
-        console = console or Console(file=sys.stderr)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
-        self._rich = Rich(*columns, console=console, disable=not (always or console.is_terminal), transient=False)
-        self._task = self._rich.add_task(name, total=1.0, said="")
+        self._name, self._bars = name, Bars(console=console, always=always)
 
     def __enter__(self) -> Bar:
-        self._rich.start()
+        self._bars.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._rich.stop()
+        self._bars.__exit__(kind, error, trace)
 
     def __call__(self, progress: Progress) -> None:
         """Show where the run stands."""
-        minutes, seconds = divmod(round(progress.seconds_left), 60)
-        self._rich.update(self._task, completed=progress.share, said=f"{progress}, {minutes}:{seconds:02d} left")
+        self._bars(self._name, progress)
