@@ -1,0 +1,223 @@
+"""Likelihood heads: from a network's numbers to the distribution of one element of a datum, for every support.
+
+    Bernoulli            P(1) = sigmoid(a)                                     binary
+    Categorical          P(v) = softmax(a)_v                                   levels, tokens
+    Gaussian             p(x) = N(x; m, s^2)                                   real
+    MixtureOfGaussians   p(x) = sum_j softmax(a)_j N(x; m_j, s_j^2)            real
+
+Elements are independent given the numbers, so that a datum's log-probability is the sum over its elements. Probabilities come
+from log-softmax and log-sigmoid and are never clamped: they sum to one over all values, and an unlikely one costs its full price.
+
+A standard deviation is bounded below, s = floor + softplus(r). A likelihood with a free scale has no maximum: a network that
+reproduces one training value gains without limit as s goes to 0 (Mattei & Frellsen, 2018, arXiv:1802.04826, section 2.1).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sixfold.core.draws import Draws
+from sixfold.core.spec import DataSpec
+
+FLOOR = 0.01  # of standardised data: a hundredth of an element's spread
+
+
+class Head(ABC):
+    """The distribution of one element given ``outputs`` numbers; a network sees an element as ``inputs`` numbers."""
+
+    inputs: int = 1
+    outputs: int = 1
+
+    @abstractmethod
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Elements as a network takes them, (..., D) to (..., D, inputs) of ``dtype``, of order one."""
+
+    @abstractmethod
+    def marginal(self, x: Tensor) -> Tensor:
+        """Numbers for which each element is distributed as in data ``x``, (N, D): where learning starts, (D, outputs)."""
+
+    @abstractmethod
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Nats per element, (..., D), of ``x``, (..., D), under ``params``, (..., D, outputs)."""
+
+    @abstractmethod
+    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+        """One draw of each element, (B, D), from ``params``, (B, D, outputs).
+
+        Args:
+            params: a network's numbers.
+            draws: randomness of B rows.
+            temperature: of the distribution, proportional to p^(1 / temperature); below 1 favours the likely values.
+        """
+
+    @abstractmethod
+    def mode(self, params: Tensor) -> Tensor:
+        """The likeliest value of each element, (..., D); for pictures of a mean."""
+
+
+class Bernoulli(Head):
+    """Values 0 and 1 from one logit."""
+
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return (2 * x.to(dtype) - 1).unsqueeze(-1)
+
+    def marginal(self, x: Tensor) -> Tensor:
+        ones = x.double().sum(0)
+        return ((ones + 0.5) / (len(x) - ones + 0.5)).log().unsqueeze(-1)  # half a count keeps constant elements finite
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        logit = params.squeeze(-1)
+        return functional.logsigmoid((2 * x.to(logit.dtype) - 1) * logit)
+
+    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+        p = (params.squeeze(-1) / temperature).sigmoid()
+        return (draws.uniform(*p.shape[1:]) < p).long()
+
+    def mode(self, params: Tensor) -> Tensor:
+        return (params.squeeze(-1) > 0).long()
+
+
+class Categorical(Head):
+    """Values 0..k-1 from k logits.
+
+    Args:
+        values: k.
+        ordered: whether a value is a quantity (a grey level: the network sees a number in [-1, 1]) or a name (a token: it
+            sees one of k directions).
+    """
+
+    def __init__(self, values: int, *, ordered: bool) -> None:
+        self.outputs, self.ordered = values, ordered
+        self.inputs = 1 if ordered else values
+
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.ordered:
+            return (x.to(dtype) * (2 / (self.outputs - 1)) - 1).unsqueeze(-1)
+        return functional.one_hot(x.long(), self.outputs).to(dtype)
+
+    def marginal(self, x: Tensor) -> Tensor:
+        counts = torch.stack([(x == value).sum(0) for value in range(self.outputs)], dim=-1)
+        return ((counts + 0.5) / (len(x) + 0.5 * self.outputs)).log()
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        return params.log_softmax(-1).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
+
+    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+        return _choose(params / temperature, draws.uniform(*params.shape[1:-1]))
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params.argmax(-1)
+
+
+class Gaussian(Head):
+    """A real number from a mean and a scale.
+
+    Args:
+        floor: smallest standard deviation; more keeps the density of repeated values from running away.
+    """
+
+    outputs = 2
+
+    def __init__(self, *, floor: float = FLOOR) -> None:
+        self.floor = floor
+
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype).unsqueeze(-1)
+
+    def marginal(self, x: Tensor) -> Tensor:
+        var, mean = torch.var_mean(x.double(), dim=0, correction=0)
+        return torch.stack([mean, _raw_scale(var.sqrt(), self.floor)], dim=-1)
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        mean, raw = params.unbind(-1)
+        return _log_normal(x, mean, _scale(raw, self.floor))
+
+    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+        mean, raw = params.unbind(-1)
+        return mean + math.sqrt(temperature) * _scale(raw, self.floor) * draws.normal(*mean.shape[1:])
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params[..., 0]
+
+
+class MixtureOfGaussians(Head):
+    """A real number from the weights, means and scales of ``components`` Gaussians.
+
+    ``temperature`` acts on the choice of the component and on the Gaussian within it; both are p^(1 / temperature).
+
+    Args:
+        components: number K of Gaussians; more fit finer shapes and cost in proportion.
+        floor: smallest standard deviation of a component.
+    """
+
+    def __init__(self, components: int, *, floor: float = FLOOR) -> None:
+        self.components, self.floor = components, floor
+        self.outputs = 3 * components
+
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype).unsqueeze(-1)
+
+    def marginal(self, x: Tensor) -> Tensor:
+        # One component a quantile, so that no two start alike, as wide as its neighbours are far.
+        x, count = x.double(), self.components
+        middles = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count
+        means = torch.quantile(x, middles, dim=0).T
+        width = (x.amax(0) - x.amin(0)).unsqueeze(-1) / (2 * count)
+        return torch.cat([torch.zeros_like(means), means, _raw_scale(width.expand_as(means), self.floor)], dim=-1)
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        logits, mean, raw = params.chunk(3, dim=-1)
+        parts = _log_normal(x.unsqueeze(-1), mean, _scale(raw, self.floor))
+        return (logits.log_softmax(-1) + parts).logsumexp(-1)
+
+    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+        logits, mean, raw = params.chunk(3, dim=-1)
+        chosen = _choose(logits / temperature, draws.uniform(*logits.shape[1:-1])).unsqueeze(-1)
+        mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (mean, _scale(raw, self.floor)))
+        return mean + math.sqrt(temperature) * scale * draws.normal(*mean.shape[1:])
+
+    def mode(self, params: Tensor) -> Tensor:
+        """Mean of the component with the highest peak, which is the mode where components do not overlap."""
+        logits, mean, raw = params.chunk(3, dim=-1)
+        peak = (logits - _scale(raw, self.floor).log()).argmax(-1, keepdim=True)
+        return mean.gather(-1, peak).squeeze(-1)
+
+
+def head_for(spec: DataSpec, *, components: int = 1, floor: float = FLOOR) -> Head:
+    """The head of data as ``spec`` describes them.
+
+    Args:
+        spec: what one datum is.
+        components: Gaussians in the mixture of real data; 1 is a single Gaussian.
+        floor: smallest standard deviation of real data, which the codec has standardised.
+    """
+    if spec.support.kind == "binary":
+        return Bernoulli()
+    if spec.support.discrete:
+        return Categorical(spec.support.count, ordered=spec.support.kind == "levels")
+    return Gaussian(floor=floor) if components == 1 else MixtureOfGaussians(components, floor=floor)
+
+
+def _scale(raw: Tensor, floor: float) -> Tensor:
+    return floor + functional.softplus(raw)
+
+
+def _raw_scale(scale: Tensor, floor: float) -> Tensor:
+    """Inverse of :func:`_scale`; scales at or below the floor become a little more than it."""
+    return (scale - floor).clamp_min(0.1 * floor).expm1().log()
+
+
+def _log_normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    return -0.5 * ((x - mean) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
+
+
+def _choose(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Index of one of the last axis' logits, by inversion of the cumulative distribution; ``uniform`` is in [0, 1)."""
+    # In float64: sums of many float32 probabilities would miss one by more than a uniform's own grain.
+    edges = logits.double().softmax(-1).cumsum(-1)[..., :-1]
+    return (uniform.double().unsqueeze(-1) >= edges).sum(-1)
