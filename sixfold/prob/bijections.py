@@ -152,21 +152,18 @@ class LU(Bijection):
 
 
 class Rotation(Bijection):
-    """z = Q x with Q = exp(A - A^T) R, orthogonal whatever A is: log-determinant 0 and an inverse that cannot lose digits.
+    """z = exp(A - A^T) x, orthogonal whatever A is: log-determinant 0 and an inverse that loses no digits.
 
     Args:
-        start: orthogonal matrix R to start from, (D, D).
+        start: A to start from, (D, D); zeros are the identity, independent normal numbers a random rotation.
     """
-
-    base: Tensor
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
-        self.generator = nn.Parameter(torch.zeros_like(start))
-        self.register_buffer("base", start)
+        self.angles = nn.Parameter(start)
 
     def _matrix(self) -> Tensor:
-        matrix: Tensor = torch.linalg.matrix_exp(self.generator - self.generator.T) @ self.base
+        matrix: Tensor = torch.linalg.matrix_exp(self.angles - self.angles.T)
         return matrix
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:

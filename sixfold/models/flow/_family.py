@@ -42,7 +42,8 @@ class Flow(GenerativeModel, ABC):
         if self.prepared:
             return
         x = self.take(data.rows(START_ROWS))
-        cond = None if data.cond is None else self.take_cond(data.cond[: len(x)], len(x))
+        # An unconditional model may be given rows with labels; it does not look at them.
+        cond = None if self.spec.cond.kind == "none" or data.cond is None else self.take_cond(data.cond[: len(x)], len(x))
         self.codec.fit(x)
         u, _ = self.codec.encode(x, self.draws(len(x), torch.Generator(self.device).manual_seed(0)))
         self.bijection.start(u.flatten(1), self._features(cond, u))

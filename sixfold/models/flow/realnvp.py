@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sixfold.core.errors import Unsupported
 from sixfold.core.model import DataSpec
@@ -63,7 +63,7 @@ class RealNVP(Flow):
         depth: Count = 2,
         act: Activation = "relu",
         mixing: Mixing = "lu",
-        bound: Positive = 2.0,
+        bound: Positive = 1.0,
         codec: CodecName = "auto",
     ) -> None:
         if spec.dims < 2:
@@ -88,13 +88,8 @@ def _mixing(name: Mixing, dims: int) -> Bijection:
     """A mixing of ``dims`` elements that starts as a random rotation or permutation, so that halves meet at once."""
     if name == "permutation":
         return Permutation(torch.randperm(dims))
-    start = _random_rotation(dims)
-    return LU(start) if name == "lu" else Rotation(start)
-
-
-def _random_rotation(dims: int) -> Tensor:
-    rotation: Tensor = torch.linalg.qr(torch.randn(dims, dims))[0]
-    return rotation
+    start = torch.randn(dims, dims)
+    return LU(torch.linalg.qr(start)[0]) if name == "lu" else Rotation(start)
 
 
 PRESETS = {"deep": {"couplings": 16, "width": 128}}
