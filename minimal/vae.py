@@ -25,20 +25,23 @@ def moons(num: int, generator: torch.Generator) -> Tensor:
 
 
 def network(inputs: int, outputs: int, width: int) -> nn.Sequential:
-    """Two hidden layers."""
-    return nn.Sequential(
-        nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
-    )
+    """Three hidden layers."""
+    layers: list[nn.Module] = []
+    for a, b in ((inputs, width), (width, width), (width, width)):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
 class VAE(nn.Module):
     """The decoder says mean and scale of each element; the encoder says mean and scale of the code."""
 
-    def __init__(self, latent: int = 4, width: int = 256) -> None:
+    def __init__(self, latent: int = 2, width: int = 64) -> None:
         super().__init__()
         self.latent = latent
         self.encoder = network(2, 2 * latent, width)
         self.decoder = network(latent, 2 * 2, width)
+        with torch.no_grad():  # a narrow likelihood at the start: a wide one learns to ignore the code
+            self.decoder[-1].bias.copy_(torch.tensor([0.0, math.log(math.expm1(0.1))]).repeat(2))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.encoder(x).chunk(2, 1)
@@ -50,17 +53,18 @@ class VAE(nn.Module):
         scale = 0.01 + softplus(raw)  # bounded below: a free scale has no best value
         return (-0.5 * ((x - mean) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    def loss(self, x: Tensor, eps: Tensor, beta: float) -> Tensor:
-        """Negative evidence lower bound with the KL in closed form, (B,)."""
+    def elbo(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Evidence lower bound with the KL in closed form, (B,)."""
         mean, std = self.posterior(x)
         kl = 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1)
-        return beta * kl - self.likelihood(x, mean + std * eps)
+        return self.likelihood(x, mean + std * eps) - kl
 
-    def bound(self, x: Tensor, eps: Tensor) -> Tensor:
-        """Importance-weighted bound, (B,), from eps of shape (K, B, Z)."""
+    def bound(self, x: Tensor, eps: Tensor, beta: float = 1.0) -> Tensor:
+        """Importance-weighted bound, (B,), from eps of shape (K, B, Z); no bound while beta is less than 1."""
         mean, std = self.posterior(x)
         z = mean + std * eps
-        weight = self.likelihood(x, z) + 0.5 * (eps.square() - z.square()).sum(-1) + std.log().sum(-1)
+        ratio = 0.5 * (eps.square() - z.square()).sum(-1) + std.log().sum(-1)  # log N(z; 0, I) - log q(z|x)
+        weight = self.likelihood(x, z) + beta * ratio
         return weight.logsumexp(0) - math.log(len(eps))
 
     @torch.no_grad()
@@ -70,17 +74,18 @@ class VAE(nn.Module):
         return mean + (0.01 + softplus(raw)) * torch.randn(num, 2, generator=generator)
 
 
-def train(steps: int = 3000, batch: int = 256) -> tuple[VAE, Tensor, Tensor]:
+def train(steps: int = 2000, batch: int = 256, codes: int = 8) -> tuple[VAE, Tensor, Tensor]:
     """A model of standardised data, with their mean and standard deviation."""
     generator = torch.Generator().manual_seed(0)
     data = moons(50_000, generator)
     mean, std = data.mean(0), data.std(0)
     model = VAE()
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
         x = (data[torch.randint(len(data), (batch,), generator=generator)] - mean) / std
-        loss = model.loss(x, torch.randn(batch, model.latent, generator=generator), min(1.0, step / (0.1 * steps))).mean()
+        beta = min(1.0, step / (0.05 * steps))  # the code becomes useful before it is taxed
+        loss = -model.bound(x, torch.randn(codes, batch, model.latent, generator=generator), beta).mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -118,15 +118,15 @@ def test_autoregressive(points):
     close(-own.log_prob(points), loss_of(model, points))
 
 
-def test_vae(points):
+@pytest.mark.parametrize("codes", [1, 8])
+def test_vae(points, codes):
     own = script("vae").VAE(latent=3, width=16)
-    model = sixfold.build("vae/vae", PLANE, latent=3, width=16, depth=2, particles=1)
+    model = sixfold.build("vae/vae", PLANE, latent=3, width=16, depth=3, particles=codes)
     copy(own, model)
-    eps = seeded().normal(1, 3)[:, 0]
-    close(own.loss(points, eps, 1.0), loss_of(model, points))
-    many = seeded(seed=4).normal(8, 3).transpose(0, 1)
-    bound = model.log_prob(points, effort=8, generator=torch.Generator().manual_seed(4))
-    close(own.bound(points, many), bound.nats)
+    eps = seeded().normal(codes, 3).transpose(0, 1)
+    close(-own.elbo(points, eps[0]) if codes == 1 else -own.bound(points, eps), loss_of(model, points))
+    bound = model.log_prob(points, effort=codes, generator=torch.Generator().manual_seed(3))
+    close(own.bound(points, eps), bound.nats)
 
 
 def test_gan(points):
