@@ -38,6 +38,13 @@ class Codec(nn.Module, ABC):
         """Data space; the inverse of :meth:`encode` (of its floor, after dequantisation)."""
 
 
+class Centred(Draws):
+    """Draws whose uniform numbers are all one half: data with levels go to the middle of their cells, always the same."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.full((self.size, *shape), 0.5, device=self.device, dtype=self.dtype)
+
+
 class Dequantise(Codec):
     """Levels 0..k-1 to [0, 1): u = (x + v) / k with v uniform, log-determinant -D log k.
 
