@@ -20,7 +20,10 @@ def _print(compared: Sequence[Compared], out: Path) -> int:
     width = None if sys.stdout.isatty() else 200
     console = Console(width=width)
     console.print(terminal_table(records))
-    console.print(*implied(records), sep="\n", highlight=False)
+    said = [line for line in implied(records) if "higher likelihood" in line]
+    console.print(
+        *(said or ["No likelihood here is implied to be higher than another; the report says why."]), sep="\n", highlight=False
+    )
     console.print(f"{out / 'report.html'}", highlight=False)
     return 0
 

@@ -22,7 +22,7 @@ class Floor:
 
     Args:
         sliced: sliced Wasserstein distance between real samples of the scored size.
-        nll: entropy in nats where the truth is known, else ``None``.
+        nll: negative log-likelihood of the same test data under the truth, in nats, where it is known, else ``None``.
         count: data in each sample.
     """
 
@@ -62,7 +62,10 @@ class RunRecord:
 
     @property
     def excess(self) -> float | None:
-        """Nats per datum above the best attainable; ``None`` where either is unknown. A bound's excess is a bound too."""
+        """Nats per datum above the truth's on the same test data; ``None`` where either is unknown.
+
+        Its mean is the Kullback-Leibler divergence from the truth; that of a bound bounds it from above.
+        """
         if self.likelihood is None or self.floor.nll is None:
             return None
         return self.likelihood.nll - self.floor.nll
@@ -93,7 +96,8 @@ def floor_of(dataset: Dataset, *, count: int, samples: int = 6) -> Floor:
     real = _real_samples(dataset, count, samples)
     if len(real) < 2:
         raise BadInput(f"{dataset.name} has {len(dataset.train)} training data, too few for samples of {count}. Use fewer rows.")
-    return Floor(sliced_floor(real), None if dataset.truth is None else dataset.truth.best_nll, count)
+    nll = None if dataset.truth is None else -float(dataset.truth.log_prob(dataset.test.rows(count)).double().mean())
+    return Floor(sliced_floor(real), nll, count)
 
 
 def _conditions(model: GenerativeModel, test: Split, count: int) -> Tensor | None:

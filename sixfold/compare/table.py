@@ -11,6 +11,7 @@ from rich.table import Table
 from sixfold.compare.record import RunRecord
 from sixfold.core.errors import NotComparable
 from sixfold.core.likelihood import Kind, MeanLogProb, Unnormalised, verdict
+from sixfold.core.registry import split_name
 
 
 def likelihood_cell(likelihood: MeanLogProb[Kind] | None) -> str:
@@ -39,23 +40,36 @@ class Column:
     cells: dict[str, str]
 
 
+def label(record: RunRecord, records: Sequence[RunRecord]) -> str:
+    """Row of a record: its model, without the preset unless two presets of one model meet on the same data."""
+    base = split_name(record.model)[0]
+    rivals = {(r.model, r.data) for r in records if split_name(r.model)[0] == base}
+    return base if len({data for _, data in rivals}) == len(rivals) else record.model
+
+
 def columns(records: Sequence[RunRecord]) -> list[Column]:
     """Columns of every data set, in the order in which the data sets appear."""
     made = []
     for data in dict.fromkeys(r.data for r in records):
-        rows = [r for r in records if r.data == data]
-        made.append(Column(data, f"-log p, {unit(rows)}", {r.model: likelihood_cell(r.likelihood) for r in rows}))
-        if any(r.excess is not None for r in rows):
-            made.append(Column(data, "above best", {r.model: "" if r.excess is None else f"{r.excess:+.3f}" for r in rows}))
-        made.append(Column(data, "SW / real", {r.model: f"{r.sliced_ratio:.2f}" for r in rows}))
-        made.append(Column(data, "train s", {r.model: f"{r.seconds:.1f}" for r in rows}))
-        made.append(Column(data, "s / 1k samples", {r.model: f"{r.sampling:.2f}" for r in rows}))
+        rows = {label(r, records): r for r in records if r.data == data}
+        made.append(
+            Column(data, f"-log p, {unit(list(rows.values()))}", {m: likelihood_cell(r.likelihood) for m, r in rows.items()})
+        )
+        if any(r.excess is not None for r in rows.values()):
+            made.append(Column(data, "above best", {m: _excess_cell(r) for m, r in rows.items()}))
+        made.append(Column(data, "SW / real", {m: f"{r.sliced_ratio:.2f}" for m, r in rows.items()}))
+        made.append(Column(data, "train s", {m: f"{r.seconds:.1f}" for m, r in rows.items()}))
+        made.append(Column(data, "s / 1k samples", {m: f"{r.sampling:.2f}" for m, r in rows.items()}))
     return made
+
+
+def _excess_cell(record: RunRecord) -> str:
+    return "" if record.excess is None or record.likelihood is None else f"{record.likelihood.sign} {record.excess:+.3f}"
 
 
 def models(records: Sequence[RunRecord]) -> list[str]:
     """Rows of the table: models in order of appearance."""
-    return list(dict.fromkeys(r.model for r in records))
+    return list(dict.fromkeys(label(r, records) for r in records))
 
 
 def terminal_table(records: Sequence[RunRecord]) -> Table:
