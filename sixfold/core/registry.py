@@ -66,6 +66,7 @@ def _constant(tree: ast.Module, name: str) -> dict[str, Any]:
     return {}
 
 
+@cache
 def _entry(name: str, text: str) -> Entry:
     tree = ast.parse(text)
     doc = ast.get_docstring(tree) or ""
