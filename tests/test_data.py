@@ -281,7 +281,7 @@ def write(path, text, encoding="utf-8"):
         "a,b\n1,2\n3,4\n5,6e0\n7,8",
         "1,2\n3,4\n5,6\n7,8\n",
         "a;b\r\n1;2\r\n3;4\r\n5;6\r\n7;8\r\n",
-        "\ufeffa\tb\n1\t2\n3\t4\n\n5\t6\n7\t8",
+        "\ufeff1\t2\n3\t4\n\n5\t6\n7\t8",
         '"a, really","b\nof two lines"\n"1","2"\n3,4\n 5 , +6\n7.0,.8e1\n',
     ],
 )

@@ -291,6 +291,7 @@ def test_archive_that_lies_about_sizes(tmp_path):
         (b"a" * 200_000 + b"\n1\n", ["no CSV in its first row"]),
         (b"a,b\n1,2\n", ["1 row, 1 distinct; expected at least 4"]),
         (b"a,age\n1,5\n2,5\n3,5\n4,5\n", ["column 'age' of .*t.csv is constant \\(5\\)", "Drop it"]),
+        (b"a,two\x07 bells\n1,x\n", ["column 'two\\? bells'"]),
         (b"\x89PNG\r\n\x1a\n", ["not UTF-8: byte 0x89 in line 1"]),
     ],
 )
@@ -406,6 +407,11 @@ def flipped(data, place):
     return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
 
+def icon_of(picture):
+    """An icon that says 16 x 16 and holds whatever it likes."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+
+
 NOISE = noise_png()
 
 
@@ -421,6 +427,7 @@ NOISE = noise_png()
         ("z.jpg", encoded(form="JPEG", size=(60, 50))[:-200], ["damaged image"]),
         ("z.png", png(40_000, 30_000, zlib.compress(bytes(100))), ["more than 16,777,216 pixels", "smaller"]),
         ("z.png", png(4_097, 4_096, zlib.compress(bytes(100))), ["16,777,216"]),
+        ("z.ico", icon_of(png(5_000, 5_000, zlib.compress(bytes(100)))), ["more than 16,777,216 pixels"]),
         ("z.png", encoded(size=(7, 5)), ["colour, 7 x 5; expected colour, 6 x 5 as 0.png", "one size and mode"]),
         ("z.png", encoded("L"), ["grey, 6 x 5; expected colour, 6 x 5"]),
         ("z.jpg", encoded("CMYK", "JPEG"), ["JPEG in mode CMYK; expected pixels in grey or RGB"]),

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import threading
+import tracemalloc
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -169,8 +170,11 @@ def test_gzip_cut_anywhere_is_refused(cut):
 
 def test_gzip_bomb_is_never_unpacked():
     bomb = gzip.compress(bytes(2**26))
+    tracemalloc.start()
     with pytest.raises(BadInput, match="decompresses to more than the 1,000 bytes"):
         gunzip(bomb, 1000, "bomb.gz")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_idx_reads_what_it_says():

@@ -24,21 +24,24 @@ def keys(x: Tensor) -> NDArray[np.uint64]:
     """Hash of each row, (N,): blake2b of its values, little-endian, minus zero counted as zero."""
     rows = x.numpy()
     rows = np.ascontiguousarray(rows + rows.dtype.type(0), dtype=rows.dtype.newbyteorder("<")).reshape(len(rows), -1)
-    digests = b"".join(hashlib.blake2b(row.data, digest_size=8, key=KEY).digest() for row in rows)
+    width, content = rows.dtype.itemsize * rows.shape[1], rows.tobytes()
+    digests = b"".join(_digest(content[start : start + width]) for start in range(0, len(content), width))
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def _beyond(hashes: NDArray[np.uint64], bound: float, leave: int) -> NDArray[np.bool_]:
-    """Rows whose hash lies beyond ``bound`` of its range: at least one distinct datum, and all but ``leave`` at most."""
-    distinct = np.unique(hashes)
-    return hashes >= np.clip(np.uint64(bound * 2.0**64), distinct[leave], distinct[-1])
+_EMPTY = hashlib.blake2b(digest_size=8, key=KEY)
 
 
-def _require(hashes: NDArray[np.uint64], num: int, name: str) -> None:
-    distinct = len(np.unique(hashes))
-    if distinct < num:
-        rows = f"{len(hashes)} row{'s' if len(hashes) != 1 else ''}"
-        raise BadInput(f"{name} has {rows}, {distinct} distinct; expected at least {num}. Give more data.")
+def _digest(row: bytes) -> bytes:
+    """Hash of one row; copying the state that has taken in the key is twice as fast as starting anew."""
+    state = _EMPTY.copy()
+    state.update(row)
+    return state.digest()
+
+
+def _bound(distinct: NDArray[np.uint64], share: float, leave: int) -> np.uint64:
+    """Hash from which a part begins: at ``share`` of the range, but so that it gets one datum and leaves ``leave`` before it."""
+    return np.clip(np.uint64(share * 2.0**64), distinct[leave], distinct[-1])
 
 
 def three_parts(x: Tensor, name: str) -> dict[str, Tensor]:
@@ -48,16 +51,20 @@ def three_parts(x: Tensor, name: str) -> dict[str, Tensor]:
         BadInput: when there are fewer than four distinct rows, two of them to train on.
     """
     hashes = keys(x)
-    _require(hashes, 4, name)
-    test = _beyond(hashes, TEST_FROM, leave=3)
-    valid = np.zeros_like(test)
-    valid[~test] = _beyond(hashes[~test], VALID_FROM, leave=2)
-    return {"train": _where(~test & ~valid), "valid": _where(valid), "test": _where(test)}
+    distinct = np.unique(hashes)
+    if len(distinct) < 4:
+        rows = f"{len(hashes)} row{'s' if len(hashes) != 1 else ''}"
+        raise BadInput(f"{name} has {rows}, {len(distinct)} distinct; expected at least 4. Give more data.")
+    test_from = _bound(distinct, TEST_FROM, leave=3)
+    valid_from = _bound(distinct[distinct < test_from], VALID_FROM, leave=2)
+    train, test = hashes < valid_from, hashes >= test_from
+    return {"train": _where(train), "valid": _where(~train & ~test), "test": _where(test)}
 
 
 def hold_out(x: Tensor, share: float) -> dict[str, Tensor]:
     """Row indices of ``train`` and ``valid`` where the test part is given; ``valid`` is about ``share`` of the rows."""
-    valid = _beyond(keys(x), 1 - share, leave=1)
+    hashes = keys(x)
+    valid = hashes >= _bound(np.unique(hashes), 1 - share, leave=1)
     return {"train": _where(~valid), "valid": _where(valid)}
 
 

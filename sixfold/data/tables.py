@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput, suggest
@@ -18,6 +18,7 @@ from sixfold.data.arrays import from_arrays
 from sixfold.data.files import check_file, check_size, read, shown
 
 DELIMITERS = ",;\t|"
+START = 2**20  # characters in which the first row is looked for
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -53,8 +54,7 @@ def load_csv(path: Path, name: str, *, label: str | None = None) -> Dataset:
     place = None if label is None else _find(columns, label, what)
     labels = None if place is None else [_label(row, place, columns[place], what) for row in rows]
     keep = [i for i in range(len(columns)) if i != place]
-    table = np.array([_numbers(row, keep, columns, what) for row in rows])
-    return from_arrays(table, labels, name=name, columns=[columns[i] for i in keep])
+    return from_arrays(_numbers(rows, keep, columns, what), labels, name=name, columns=[columns[i] for i in keep])
 
 
 def _decode(data: bytes, what: str) -> str:
@@ -80,7 +80,7 @@ def _delimiter(text: str, what: str) -> str:
     """The one that divides the first row most; the comma when several do."""
 
     def fields(delimiter: str) -> int:
-        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
+        return len(next(csv.reader(io.StringIO(text[:START], newline=""), delimiter=delimiter), []))
 
     try:
         return max(DELIMITERS, key=fields)
@@ -125,20 +125,32 @@ def _label(row: Record, place: int, column: str, what: str) -> str:
     return label
 
 
-def _numbers(row: Record, keep: Sequence[int], columns: Sequence[str], what: str) -> list[float]:
-    values = [_number(row.fields[i]) for i in keep]
-    for i, value in zip(keep, values, strict=True):
-        if value is None or not math.isfinite(value) or abs(value) > LARGEST:
-            raise BadInput(_complaint(row, row.fields[i], columns[i], value, what))
-    return [value for value in values if value is not None]
+def _numbers(rows: Sequence[Record], keep: Sequence[int], columns: Sequence[str], what: str) -> NDArray[np.float64]:
+    """All fields but the labels, (N, D)."""
+    table = np.array([_row(row, keep, columns, what) for row in rows])
+    bad = np.argwhere(~(np.abs(table) <= LARGEST))  # true for NaN too
+    if len(bad):
+        row, column = rows[bad[0, 0]], keep[bad[0, 1]]
+        raise BadInput(f"{_place(row, column, columns, what)}; expected a finite float32 number. Fill or drop that line.")
+    return table
 
 
-def _complaint(row: Record, field: str, column: str, value: float | None, what: str) -> str:
-    shown_field = shown(field if len(field) <= 40 else field[:37] + "...")
-    start = f"{what}, line {row.line}, column {column!r}: got {shown_field!r}; expected a"
-    if value is None:
-        return f"{start} number. Mend or drop it, or name the column of classes: {what}:label={column}."
-    return f"{start} finite float32 number. Fill or drop that line."
+def _row(row: Record, keep: Sequence[int], columns: Sequence[str], what: str) -> list[float]:
+    fields = [row.fields[i] for i in keep]
+    try:
+        if "_" not in "".join(fields):
+            return [float(field) for field in fields]
+    except ValueError:
+        pass
+    column = next(i for i in keep if _number(row.fields[i]) is None)
+    way = f"Mend or drop it, or name the column of classes: {what}:label={shown(columns[column])}."
+    raise BadInput(f"{_place(row, column, columns, what)}; expected a number. {way}")
+
+
+def _place(row: Record, column: int, columns: Sequence[str], what: str) -> str:
+    field = row.fields[column]
+    got = shown(field if len(field) <= 40 else field[:37] + "...")
+    return f"{what}, line {row.line}, column {shown(columns[column])!r}: got {got!r}"
 
 
 def load_parquet(path: Path, name: str, *, label: str | None = None) -> Dataset:
