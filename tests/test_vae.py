@@ -296,7 +296,8 @@ def test_before_training_the_decoder_gives_about_the_marginals():
 
 
 @pytest.mark.parametrize(
-    ("preset", "attribute", "value"), [("beta", "beta", 4.0), ("plane", "latent", 2), ("iwae", "particles", 8)]
+    ("preset", "attribute", "value"),
+    [("beta", "beta", 4.0), ("plane", "latent", 2), ("iwae", "particles", 8), ("points", "latent", 2)],
 )
 def test_presets(preset, attribute, value):
     assert getattr(build(f"vae/vae:{preset}", LEVELS), attribute) == value

@@ -58,10 +58,8 @@ class MADE(GenerativeModel):
         depth: Natural = 1,
         components: Count = 16,
         direct: bool = True,
-        mixture: bool = False,
     ) -> None:
         super().__init__(spec)
-        self.mixture = mixture
         self.head = head_for(spec, components=components)
         self.codec = None if spec.support.discrete else codec_for(spec)
         self.net = MaskedMLP(
@@ -80,8 +78,6 @@ class MADE(GenerativeModel):
         self.net.bias.copy_(self.head.marginal(u))
 
     def loss(self, batch: Batch, player: str) -> Terms:
-        if self.mixture:
-            return Terms(-self._mixture(batch.x, batch.cond))
         order = (batch.draws.stratified() * len(self.net.orders)).long()
         return Terms(-self._log_prob(batch.x, order, batch.cond))
 

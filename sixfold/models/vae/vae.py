@@ -46,8 +46,8 @@ class VAE(GenerativeModel):
         beta: weight of the KL; above 1 the code is simpler and closer to the prior and reconstructions blur, below 1 the reverse.
         particles: draws of the code for each datum in training; above 1 the objective is the importance-weighted bound, which is
             tighter, costs in proportion and leaves the posterior cruder.
-        start: standard deviation of a real element's likelihood before training, its spread in the data being 1; a small one makes
-            the decoder listen to the code from the first step, at 1 it may learn to ignore it. Discrete data have none.
+        start: standard deviation of a real element's likelihood before training, its spread in the data being 1; a small one
+            makes the decoder listen to the code from the first step, at 1 it may learn to ignore it. Discrete data have none.
         warmup: share of the run in which the weight of the KL rises from 0; more lets the code become useful before it is taxed.
     """
 
@@ -73,7 +73,7 @@ class VAE(GenerativeModel):
 
     @torch.no_grad()
     def prepare(self, data: Split) -> None:
-        """Statistics of the codec; the decoder starts near the independent distribution of each element."""
+        """Statistics of the codec; the decoder starts near each element's own distribution, real ones narrowed by ``start``."""
         x = data.rows()
         if self.codec is not None:
             self.codec.fit(x)
@@ -178,7 +178,7 @@ class VAE(GenerativeModel):
         return u.to(self.spec.dtype) if self.codec is None else self.codec.decode(u)
 
     def _posterior(self, u: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(z|x), (B, Z) each."""
+        """Mean and standard deviation of q(z|x), (B, Z) each; the least one keeps its logarithm in the KL finite."""
         seen = self.head.embed(u, self.dtype).flatten(1)
         mean, raw = self.encoder(seen, self.spec.cond.features(cond, seen)).chunk(2, dim=1)
         return mean, functional.softplus(raw) + 1e-4
