@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sixfold import __version__
 from sixfold.core.errors import BadInput
 from sixfold.core.model import GenerativeModel
 from sixfold.core.registry import build
@@ -81,7 +82,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     """
     # A clone is contiguous, shares memory with nothing (tied parameters) and does not change while it is being written.
     own = {name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    text = json.dumps({"format": FORMAT, **header})
+    text = json.dumps({"format": FORMAT, "versions": {"sixfold": __version__, "torch": torch.__version__}, **header})
     payload = safetensors.torch.save(own, {"sixfold": text, "crc32": str(_checksum(own, text))})
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -138,7 +139,8 @@ def _payload(path: Path) -> bytes:
     """The file's bytes, once its first ones have been found to be plausible."""
     with path.open("rb") as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(10)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        # A header of 640, 1152, 1408 or 19280 bytes begins like a pickle or a zip, but then its JSON follows at the ninth byte.
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") and start[8:9] != b"{":
             raise ValueError("it is a pickle or zip archive, which is never loaded; expected safetensors")
         claimed = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else size
         if claimed > min(size - 8, LONGEST_HEADER):

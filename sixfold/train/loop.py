@@ -201,6 +201,8 @@ class _Run:
         players = self.model.players()
         self.total = self._rounds(sum(p.steps * (p.window[1] - p.window[0]) for p in players.values()))
         movers = [Mover(name, player, self.recipe, self.total) for name, player in players.items()]
+        for mover in movers:
+            mover.alone = {*mover.parameters} >= {p for p in self.model.parameters() if p.requires_grad}
         self.state = State(self.model, Average(self.model, self.recipe.ema), movers)
         older: dict[str, Tensor] = {}
         if found is not None:
@@ -279,11 +281,11 @@ class _Run:
         with self._arithmetic():
             terms = self.model.loss(self.feed(number, share), mover.name)
         loss = terms.loss.to(self.dtype).mean()
-        gradients = mover.gradients(loss)
+        mover.differentiate(loss)
         if self.team.world > 1:
-            gradients, loss = self._agree(mover, gradients, loss, stop)
-        reached = [g for g in gradients if g is not None]
-        norm = size(reached).item() if reached else 0.0
+            loss = self._agree(mover, loss, stop)
+        gradients = [p.grad for p in mover.parameters if p.grad is not None]
+        norm = size(gradients).item() if gradients else 0.0
         self._judge(mover, loss.item(), norm, terms)
         mover.apply(gradients, norm, self.at.scale * mover.rate(share))
         self.model.after_step(mover.name)
@@ -292,14 +294,12 @@ class _Run:
         """Where the loss is computed in the recipe's precision."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bfloat16" else nullcontext()
 
-    def _agree(
-        self, mover: Mover, gradients: list[Tensor | None], loss: Tensor, stop: Stop
-    ) -> tuple[list[Tensor | None], Tensor]:
-        """Gradients and loss of the joint batch, the same in every process; so are the clock and the wish to stop."""
+    def _agree(self, mover: Mover, loss: Tensor, stop: Stop) -> Tensor:
+        """Loss and gradients of the joint batch, the same in every process; so are the clock and the wish to stop."""
         extras = torch.stack([loss.detach(), loss.new_tensor(self._clock()), loss.new_tensor(float(stop.asked is not None))])
-        gradients, (loss, seconds, asked) = self.team.average(gradients, mover.parameters, extras)
+        loss, seconds, asked = self.team.average(mover.parameters, extras)
         self.at.seconds, self.stopping = seconds.item(), asked.item() > 0.0
-        return gradients, loss
+        return loss
 
     def _judge(self, mover: Mover, loss: float, norm: float, terms: Terms) -> None:
         """Take note of an update that is about to happen, and prevent it when it would do harm."""

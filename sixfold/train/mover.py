@@ -69,6 +69,8 @@ class Mover:
         recipe: of the run.
         rounds: of the whole run, for a warm-up that is a share of them; ``None`` where only the clock knows.
 
+    Set ``alone`` when the model has no other parameters: the backward pass need not look for its way, 3% of a small step.
+
     Raises:
         BadInput: for a player without parameters to move.
     """
@@ -79,6 +81,7 @@ class Mover:
         if not self.parameters:
             raise BadInput(f"player {name!r} has no parameters to move. Leave it out of players().")
         self.optimiser = optimiser(self.parameters, recipe)
+        self.alone = False
         self.updates = 0
         self.norms: deque[float] = deque(maxlen=MEMORY)
         self.usual = 0.0
@@ -96,16 +99,16 @@ class Mover:
         warm = 1.0 if risen >= self._warm else risen / self._warm
         return self.recipe.lr * self.player.lr * warm * height(self.recipe, local)
 
-    def gradients(self, loss: Tensor) -> list[Tensor | None]:
-        """Gradient for each of this player's parameters and for no others; ``None`` where the loss does not reach."""
-        return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+    def differentiate(self, loss: Tensor) -> None:
+        """Leave the loss' gradient with this player's parameters and no others; ``None`` where it does not reach."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward(inputs=None if self.alone else self.parameters)  # type: ignore[no-untyped-call]
 
-    def apply(self, gradients: list[Tensor | None], norm: float, lr: float) -> None:
-        """Clip to the recipe's norm and take one step of size ``lr``."""
+    def apply(self, gradients: list[Tensor], norm: float, lr: float) -> None:
+        """Clip the parameters' gradients, whose norm is given, and take one step of size ``lr``."""
         if 0.0 < self.recipe.clip < norm:
-            torch._foreach_mul_([g for g in gradients if g is not None], self.recipe.clip / norm)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            torch._foreach_mul_(gradients, self.recipe.clip / norm)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()

@@ -51,24 +51,22 @@ class Team:
         dist.all_reduce(vector)
         return vector.tolist()
 
-    def average(
-        self, gradients: list[Tensor | None], like: Sequence[Tensor], extras: Tensor
-    ) -> tuple[list[Tensor | None], Tensor]:
-        """Mean over the processes of one player's gradients and of a few numbers, in one exchange.
+    def average(self, parameters: Sequence[Tensor], extras: Tensor) -> Tensor:
+        """Mean over the processes of the parameters' gradients, in place, and of a few numbers, in one exchange.
 
         Args:
-            gradients: of this process' share; ``None`` where its loss does not reach.
-            like: the parameters, for the shapes.
+            parameters: with the gradients of this process' share; ``None`` where its loss does not reach.
             extras: numbers to average along, (E,).
         """
-        reached = extras.new_tensor([g is not None for g in gradients])
-        pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, like, strict=True)]
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        reached = extras.new_tensor([float(p.grad is not None) for p in parameters])
         flat = torch.cat([*(piece.flatten() for piece in pieces), reached, extras])
         dist.all_reduce(flat)
         flat /= self.world
-        *parts, reached, extras = torch.split(flat, [*(p.numel() for p in like), len(gradients), len(extras)])
-        known = (reached > 0).tolist()
-        return [part.view_as(p) if k else None for part, p, k in zip(parts, like, known, strict=True)], extras
+        *pieces, reached, extras = torch.split(flat, [*(p.numel() for p in parameters), len(parameters), len(extras)])
+        for parameter, piece, known in zip(parameters, pieces, (reached > 0).tolist(), strict=True):
+            parameter.grad = piece.view_as(parameter) if known else None
+        return extras
 
 
 def _device() -> torch.device:
