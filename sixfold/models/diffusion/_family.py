@@ -71,6 +71,9 @@ def columns(values: Tensor, like: Tensor) -> Tensor:
 class TimedMLP(nn.Module):
     """A fully connected network of a state, its noise level and a condition: (B, *shape), (B,), (B, C) to (B, *shape).
 
+    In few dimensions it also sees sines and cosines of the state, each of frequency k damped by exp(-k^2 sigma^2 / 2). That is
+    what noise leaves of it on average: nothing finer than sigma is to be learned, and what is hidden cannot make the flow rough.
+
     Args:
         shape: of a state.
         cond: size of the condition's features, 0 for none.
@@ -88,9 +91,16 @@ class TimedMLP(nn.Module):
 
     def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
         flat = z.flatten(1)
-        parts = [flat, self.level(log_snr.unsqueeze(1)), *([self.detail(flat)] if self.detail else [])]
+        parts = [flat, self.level(log_snr.unsqueeze(1)), *([self._detail(flat, log_snr)] if self.detail else [])]
         out: Tensor = self.body(torch.cat(parts, dim=1), cond)
         return out.reshape(z.shape)
+
+    def _detail(self, flat: Tensor, log_snr: Tensor) -> Tensor:
+        """Damped features, (B, D) to (B, 2 D F), in the order of the undamped ones."""
+        assert self.detail is not None
+        blur = (-0.5 * (-log_snr).sigmoid().unsqueeze(1) * self.detail.frequencies.square()).exp()
+        features: Tensor = self.detail(flat) * blur.repeat(1, 2 * flat.shape[1])
+        return features
 
 
 NETWORKS: dict[NetworkName, type[TimedMLP]] = {"mlp": TimedMLP}
