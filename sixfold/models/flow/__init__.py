@@ -1,0 +1,1 @@
+"""Exact likelihood by a change of variables."""

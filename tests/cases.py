@@ -1,0 +1,96 @@
+"""One line a model: how ``tests/test_models.py`` checks it. A new model or preset needs one here, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sixfold.core.likelihood import Exact, Kind, Lower, Numerical, Unnormalised
+from sixfold.core.spec import Conditioning, DataSpec, Support
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on data, small enough to be checked in seconds.
+
+    Args:
+        name: registry name, with or without preset.
+        data: name of a data set, or a specification that clustered data are made up for.
+        options: of the constructor: few units, as the checks are about facts and not about quality.
+        steps: of the short training; more make the checks of the group ``learn`` surer.
+        kind: of its likelihood, ``None`` without one.
+        batch, lr: of the short training, where the recipe's are not for so few steps.
+        unused: parameters that the loss is known not to depend on.
+    """
+
+    name: str
+    data: str | DataSpec = "moons"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 200
+    kind: type[Kind] | None = None
+    batch: int = 128
+    lr: float = 5e-3
+    unused: Collection[str] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.data if isinstance(self.data, str) else told(self.data)}"
+
+
+def told(spec: DataSpec) -> str:
+    """A specification in a few words."""
+    what = f"{spec.support.kind}{'x'.join(map(str, spec.shape))}"
+    return what if spec.cond.kind == "none" else f"{what}|{spec.cond.kind}"
+
+
+CLASSES = DataSpec((2,), Support("real"), Conditioning("classes", 3))
+VECTOR = DataSpec((2,), Support("real"), Conditioning("vector", 2))
+SPACE = DataSpec((5,), Support("real"))
+GREY = DataSpec((1, 2, 2), Support("levels", 4))
+BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
+TOKENS = DataSpec((3,), Support("tokens", 5))
+
+MADE = {"width": 24, "components": 4, "orders": 3}
+VAE = {"width": 24, "latent": 2}
+FLOW = {"width": 24, "couplings": 4}
+EBM = {"width": 24, "chains": 512}
+DDPM = {"width": 24, "depth": 2}
+GAN = {"width": 24}
+
+CASES = (
+    Case("autoregressive/made", options=MADE, kind=Exact),
+    Case("autoregressive/made:one", CLASSES, {"width": 24, "components": 4}, kind=Exact),
+    Case("autoregressive/made", "mixture1d", MADE, kind=Exact, unused=("net.first", "net.direct")),  # nothing to depend on
+    Case("autoregressive/made", VECTOR, MADE, kind=Exact),
+    Case("autoregressive/made", GREY, MADE, kind=Exact),
+    Case("autoregressive/made", BITS, MADE, kind=Exact),
+    Case("autoregressive/made", TOKENS, MADE, kind=Exact),
+    Case("autoregressive/made", "digits", MADE, kind=Exact),
+    Case("vae/vae", options=VAE, kind=Lower),
+    Case("vae/vae:beta", CLASSES, VAE, kind=Lower),
+    Case("vae/vae:plane", GREY, {"width": 24}, kind=Lower),
+    Case("vae/vae:iwae", BITS, VAE, kind=Lower),
+    Case("vae/vae:points", options={"width": 24}, kind=Lower),
+    Case("vae/vae", TOKENS, VAE, kind=Lower),
+    Case("vae/vae", "digits", VAE, steps=800, kind=Lower),
+    Case("flow/realnvp", options=FLOW, kind=Exact),
+    Case("flow/realnvp:deep", CLASSES, {"width": 16, "couplings": 6}, kind=Exact),
+    Case("flow/realnvp", VECTOR, FLOW, kind=Exact),
+    Case("flow/realnvp", SPACE, FLOW, kind=Exact),
+    Case("flow/realnvp", GREY, FLOW, kind=Lower),
+    Case("flow/realnvp", "digits", FLOW, kind=Lower),
+    Case("flow/realnvp:images", GREY, FLOW, kind=Lower),
+    Case("gan/gan", options=GAN),
+    Case("gan/gan:nonsaturating", CLASSES, GAN),
+    Case("gan/gan", GREY, GAN),
+    Case("gan/gan", "digits", GAN),
+    Case("energy/ebm", options=EBM, kind=Numerical),
+    Case("energy/ebm:unadjusted", "mixture1d", EBM, kind=Numerical),
+    Case("energy/ebm", SPACE, EBM, kind=Unnormalised),
+    Case("energy/ebm", "digits", EBM, steps=600, kind=Unnormalised),
+    Case("diffusion/ddpm", options=DDPM, steps=600, lr=1e-2, kind=Numerical),
+    Case("diffusion/ddpm:eps", CLASSES, DDPM, steps=800, lr=1e-2, kind=Numerical),
+    Case("diffusion/ddpm:x0", SPACE, DDPM, kind=Numerical),
+    Case("diffusion/ddpm", GREY, DDPM, kind=Lower),
+    Case("diffusion/ddpm", "digits", DDPM, kind=Lower),
+)
