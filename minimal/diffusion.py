@@ -1,10 +1,10 @@
 """A diffusion model of two moons, in torch alone: the shortest honest form of learning to denoise.
 
-    z_t = alpha_t x + sigma_t eps,   alpha = cos(pi t / 2),   loss = E |v(z_t, t) - (alpha_t eps - sigma_t x)|^2
-    dx/dt of the probability flow gives samples and, with its divergence, the likelihood
-                                         (Ho et al., 2020, arXiv:2006.11239; Song et al., 2021, arXiv:2011.13456)
+z_t = alpha_t x + sigma_t eps,   alpha = cos(pi t / 2),   loss = E |v(z_t, t) - (alpha_t eps - sigma_t x)|^2
+dx/dt of the probability flow gives samples and, with its divergence, the likelihood
+                                     (Ho et al., 2020, arXiv:2006.11239; Song et al., 2021, arXiv:2011.13456)
 
-    python minimal/diffusion.py       # trains for about twenty seconds, writes diffusion.png: data, samples
+python minimal/diffusion.py       # trains for about twenty seconds, writes diffusion.png: data, samples
 """
 
 import copy

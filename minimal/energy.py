@@ -1,8 +1,8 @@
 """An energy-based model of two moons, in torch alone: maximum likelihood with persistent Langevin chains.
 
-    p(x) = exp(-E(x)) / Z,   grad NLL = E_data[grad E(x+)] - E_chains[grad E(x-)]        (Tieleman, 2008; arXiv:1903.08689)
+p(x) = exp(-E(x)) / Z,   grad NLL = E_data[grad E(x+)] - E_chains[grad E(x-)]        (Tieleman, 2008; arXiv:1903.08689)
 
-    python minimal/energy.py          # trains for about half a minute, writes energy.png: data, chains, density
+python minimal/energy.py          # trains for about half a minute, writes energy.png: data, chains, density
 """
 
 import math
@@ -72,7 +72,8 @@ def train(steps: int = 1500, batch: int = 256) -> tuple[EBM, Tensor, Tensor, Ten
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
         rows = torch.randperm(len(chains), generator=generator)[:batch]
-        start = torch.where(torch.rand(batch, 1, generator=generator) < 0.05, torch.randn(batch, 2, generator=generator), chains[rows])
+        anew = torch.rand(batch, 1, generator=generator) < 0.05
+        start = torch.where(anew, torch.randn(batch, 2, generator=generator), chains[rows])
         chains[rows] = model.walk(start, 10, 0.02, generator)
         x = (data[torch.randint(len(data), (batch,), generator=generator)] - mean) / std
         loss = model.loss(x, chains[rows]).mean()

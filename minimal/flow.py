@@ -1,8 +1,8 @@
 """RealNVP on two moons, in torch alone: the shortest honest form of a normalizing flow.
 
-    log p(x) = log N(z; 0, I) + log |det dz/dx|,   z = f(x) a chain of affine couplings      (Dinh et al., 2017, arXiv:1605.08803)
+log p(x) = log N(z; 0, I) + log |det dz/dx|,   z = f(x) a chain of affine couplings      (Dinh et al., 2017, arXiv:1605.08803)
 
-    python minimal/flow.py            # trains for about ten seconds, writes flow.png: data, samples, density
+python minimal/flow.py            # trains for about ten seconds, writes flow.png: data, samples, density
 """
 
 import math

@@ -1,9 +1,9 @@
 """A relativistic GAN on two moons, in torch alone: the shortest honest form of adversarial training.
 
-    critic      min_D  E s(D(G(z)) - D(x))  +  gamma/2 E |grad D(x)|^2  +  gamma/2 E |grad D(G(z))|^2         s = softplus
-    generator   min_G  E s(D(x) - D(G(z)))                                     (Huang et al., 2025, arXiv:2501.05441)
+critic      min_D  E s(D(G(z)) - D(x))  +  gamma/2 E |grad D(x)|^2  +  gamma/2 E |grad D(G(z))|^2         s = softplus
+generator   min_G  E s(D(x) - D(G(z)))                                     (Huang et al., 2025, arXiv:2501.05441)
 
-    python minimal/gan.py             # trains for about half a minute, writes gan.png: data, samples
+python minimal/gan.py             # trains for about half a minute, writes gan.png: data, samples
 """
 
 import copy
@@ -36,7 +36,7 @@ def network(inputs: int, outputs: int, width: int, act: type[nn.Module], **optio
 class GAN(nn.Module):
     """A generator of points and a critic of them."""
 
-    def __init__(self, latent: int = 8, width: int = 128) -> None:
+    def __init__(self, latent: int = 8, width: int = 64) -> None:
         super().__init__()
         self.latent = latent
         self.generator = network(latent, 2, width, nn.SiLU)
@@ -59,7 +59,7 @@ class GAN(nn.Module):
         return self.generator(torch.randn(num, self.latent, generator=generator))
 
 
-def train(steps: int = 3000, batch: int = 256) -> tuple[GAN, Tensor, Tensor]:
+def train(steps: int = 4000, batch: int = 256) -> tuple[GAN, Tensor, Tensor]:
     """The mean over steps of a GAN of standardised data, with the data's mean and one common scale."""
     generator = torch.Generator().manual_seed(0)
     data = moons(50_000, generator)
@@ -72,9 +72,9 @@ def train(steps: int = 3000, batch: int = 256) -> tuple[GAN, Tensor, Tensor]:
         for i, mover in enumerate(movers):
             real = (data[torch.randint(len(data), (batch,), generator=generator)] - mean) / std
             z = torch.randn(batch, gan.latent, generator=generator)
-            # The penalty fades: coverage first, sharpness later.
-            loss = gan.critic_loss(real, z, 0.01 + 0.99 * fall) if i == 0 else gan.generator_loss(real, z)
-            mover.param_groups[0]["lr"] = 1e-3 * (0.1 + 0.9 * fall)
+            # The penalty fades: coverage first, sharpness later. The step does not: the mean over steps settles the game.
+            loss = gan.critic_loss(real, z, 0.1 + 0.9 * fall) if i == 0 else gan.generator_loss(real, z)
+            mover.param_groups[0]["lr"] = 1e-3 * (0.2 + 0.8 * fall)
             gan.zero_grad()  # the generator's loss also leaves gradients in the critic, which must not be stepped
             loss.mean().backward()
             mover.step()

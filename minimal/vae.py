@@ -1,9 +1,9 @@
 """A variational autoencoder of two moons, in torch alone: the shortest honest form of a latent variable model.
 
-    log p(x) >= E_q(z|x)[ log p(x|z) ] - KL( q(z|x) || N(0, I) )           (Kingma & Welling, 2014, arXiv:1312.6114)
-    log p(x) >= E log 1/K sum_k p(x|z_k) N(z_k; 0, I) / q(z_k|x)           (Burda et al., 2016, arXiv:1509.00519)
+log p(x) >= E_q(z|x)[ log p(x|z) ] - KL( q(z|x) || N(0, I) )           (Kingma & Welling, 2014, arXiv:1312.6114)
+log p(x) >= E log 1/K sum_k p(x|z_k) N(z_k; 0, I) / q(z_k|x)           (Burda et al., 2016, arXiv:1509.00519)
 
-    python minimal/vae.py             # trains for about fifteen seconds, writes vae.png: data, samples
+python minimal/vae.py             # trains for about fifteen seconds, writes vae.png: data, samples
 """
 
 import math

@@ -17,7 +17,9 @@ import yaml
 from PIL import Image
 
 from sixfold.cli.main import COMMANDS, main
+from sixfold.core.errors import BadInput
 from sixfold.core.registry import names
+from sixfold.run.training import Settings
 
 QUICK = ["--steps", "6", "--width", "8", "--couplings", "2", "--quiet"]
 
@@ -65,6 +67,20 @@ def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {command} " in printed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", names())
+def test_options_of_model_and_recipe_share_no_name(name):
+    assert Settings.of(name, "moons", settings={}).model == name
+
+
+def test_an_option_that_is_also_the_recipes_is_refused(monkeypatch):
+    class Clashing:
+        def __init__(self, spec, *, lr: float = 1.0) -> None: ...
+
+    monkeypatch.setattr("sixfold.run.training.model_class", lambda _: Clashing)
+    with pytest.raises(BadInput, match="'lr'"):
+        Settings.of("gan/gan", "moons", settings={})
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -273,3 +289,14 @@ def test_interrupt_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "--resume" in said
     assert (out / "checkpoint.safetensors").exists()
+
+
+def test_a_table_keeps_the_names_of_its_columns(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = "\n".join(f"{a:.6f},{b:.6f}" for a, b in rng.normal(size=(200, 2)))
+    (tmp_path / "t.csv").write_text(f"height,weight\n{rows}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "flow/realnvp", "--data", "t.csv", "--out", "run", *QUICK]) == 0
+    assert main(["sample", "run", "-n", "3", "--out", "drawn"]) == 0
+    for file in ("run/samples.csv", "drawn.csv"):
+        assert (tmp_path / file).read_text().splitlines()[0] == "height,weight"

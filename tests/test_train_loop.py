@@ -18,7 +18,7 @@ from sixfold.train.loop import fit_model
 from sixfold.train.mover import Mover, height
 from sixfold.train.recipe import Recipe
 
-QUIET = {"validate_every": 0.0, "warmup": 0.0, "ema": 0.0, "clip": 0.0, "schedule": "constant"}
+QUIET = {"validate_every": 0.0, "warmup": 0.0, "ema": 0.0, "clip": 0.0, "lr_schedule": "constant"}
 
 
 def feed(split: Split, batch: int = 32, seed: int = 0, shard: tuple[int, int] = (0, 1)) -> Feed:
@@ -143,7 +143,7 @@ def test_windows_and_their_schedules():
     ("warmup", "rounds", "expected"), [(4, 100, [0.25, 0.5, 0.75, 1.0, 1.0]), (0.02, 100, [0.5, 1.0, 1.0]), (0, 100, [1.0])]
 )
 def test_warmup_counts_updates_or_a_share(warmup, rounds, expected):
-    mover = Mover("model", Player([nn.Parameter(torch.zeros(1))]), Recipe(lr=1.0, warmup=warmup, schedule="constant"), rounds)
+    mover = Mover("model", Player([nn.Parameter(torch.zeros(1))]), Recipe(lr=1.0, warmup=warmup, lr_schedule="constant"), rounds)
     for rate in expected:
         assert mover.rate(0.0) == pytest.approx(rate)
         mover.updates += 1
@@ -151,7 +151,7 @@ def test_warmup_counts_updates_or_a_share(warmup, rounds, expected):
 
 @pytest.mark.parametrize(("schedule", "middle", "end"), [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1.0, 1.0)])
 def test_schedules_fall_to_their_floor(schedule, middle, end):
-    recipe = Recipe(schedule=schedule, floor=0.1)
+    recipe = Recipe(lr_schedule=schedule, floor=0.1)
     assert [height(recipe, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1.0, middle, end])
 
 

@@ -196,7 +196,7 @@ def test_the_kl_is_that_of_monte_carlo(latent):
 @pytest.mark.parametrize("spec", ALL, ids=str)
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.1, 2.0), (0.2, 4.0), (1.0, 4.0)])
 def test_loss_is_recon_plus_the_warming_beta_times_kl(spec, progress, weight):
-    model = scrambled(VAE(spec, latent=3, width=8, beta=4.0, warmup=0.2))
+    model = scrambled(VAE(spec, latent=3, width=8, beta=4.0, beta_warmup=0.2))
     terms = model.loss(batch(data(spec, 6), progress=progress), "model")
     torch.testing.assert_close(terms.loss.detach(), terms.parts["recon"] + weight * terms.parts["kl"], rtol=1e-10, atol=1e-10)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sixfold.cli.parse import flag, parse, positional
 from sixfold.compare.report import Compared
-from sixfold.compare.table import implied, terminal_table
+from sixfold.compare.table import HIGHER, implied, terminal_table
 from sixfold.core.signature import Count
 
 
@@ -20,7 +20,7 @@ def _print(compared: Sequence[Compared], out: Path) -> int:
     width = None if sys.stdout.isatty() else 200
     console = Console(width=width)
     console.print(terminal_table(records))
-    said = [line for line in implied(records) if "higher likelihood" in line]
+    said = [line for line in implied(records) if HIGHER in line]
     console.print(
         *(said or ["No likelihood here is implied to be higher than another; the report says why."]), sep="\n", highlight=False
     )

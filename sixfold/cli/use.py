@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -58,7 +58,7 @@ def sample(arguments: Sequence[str]) -> int:
     x = model.sample(values["num"], cond=cond, generator=_seeded(model, values["seed"]), **chosen)
     stem = values["out"] or (path if path.is_dir() else path.parent) / "drawn"
     try:
-        written = write_samples(x, model.spec, stem)
+        written = write_samples(x, model.spec, stem, columns=_config(path).get("columns", ()))
     except OSError as error:
         raise BadInput(f"cannot write {stem}: {error.strerror}. Choose another place with --out.") from None
     sys.stdout.write("".join(f"{file}\n" for file in written))
@@ -111,9 +111,15 @@ def score(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _trained_on(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    return str(RunFolder.open(folder).config()["settings"]["data"]) if (folder / "config.json").is_file() else MISSING  # type: ignore[return-value]
+def _config(path: Path) -> dict[str, Any]:
+    """What is known of the run that a checkpoint lies in; nothing of one that lies alone."""
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    return folder.config() if folder.config_path.is_file() else {}
+
+
+def _trained_on(path: Path) -> Any:
+    settings = _config(path).get("settings")
+    return MISSING if settings is None else settings["data"]
 
 
 def _rows(dataset: Dataset, split: str) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sixfold.compare.record import RunRecord
 from sixfold.core.errors import NotComparable
-from sixfold.core.likelihood import Kind, MeanLogProb, Unnormalised, verdict
+from sixfold.core.likelihood import Kind, MeanLogProb, Unnormalised, Verdict, verdict
 from sixfold.core.registry import split_name
 
 
@@ -107,18 +107,27 @@ def implied(records: Sequence[RunRecord]) -> list[str]:
     """What the likelihoods imply about pairs of models on the same data, in words; what they do not imply is said too."""
     lines = []
     for data in dict.fromkeys(r.data for r in records):
-        known = [r for r in records if r.data == data and r.likelihood is not None]
-        for a, b in combinations(known, 2):
-            assert a.likelihood is not None
-            assert b.likelihood is not None
-            try:
-                found = verdict(a.likelihood, b.likelihood)
-            except NotComparable as refused:
-                lines.append(f"{data}: {a.model} and {b.model} cannot be compared: {refused}")
-                continue
+        rest: dict[str, list[str]] = {}
+        for a, b in combinations([r for r in records if r.data == data and r.likelihood is not None], 2):
+            found = _verdict(a, b)
+            pair = f"{label(a, records)} and {label(b, records)}"
             if found.relation in ("higher", "lower"):
                 better, worse = (a, b) if found.relation == "higher" else (b, a)
-                lines.append(f"{data}: {better.model} gives test data a higher likelihood than {worse.model}")
+                lines.append(f"{data}: {label(better, records)} {HIGHER} {label(worse, records)}.")
             else:
-                lines.append(f"{data}: {a.model} and {b.model}: {found.relation}, {found.reason}")
+                rest.setdefault(f"{found.relation}, {found.reason}", []).append(pair)
+        lines += [f"{data}: {'; '.join(pairs)}: {why}." for why, pairs in rest.items()]
     return lines
+
+
+HIGHER = "gives test data a higher likelihood than"
+
+
+def _verdict(a: RunRecord, b: RunRecord) -> Verdict:
+    """The verdict on two records; a comparison that is refused is one that implies nothing."""
+    assert a.likelihood is not None
+    assert b.likelihood is not None
+    try:
+        return verdict(a.likelihood, b.likelihood)
+    except NotComparable as refused:
+        return Verdict("not implied", str(refused).rstrip("."))

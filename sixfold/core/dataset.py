@@ -69,6 +69,7 @@ class Dataset:
         spec: what one datum is, without conditioning.
         train, valid, test: the parts; ``cond`` holds labels when the source has them.
         classes: names of the classes, empty without labels.
+        columns: names of the elements of a table's row, empty where they have none.
         truth: the distribution that toy data come from.
     """
 
@@ -78,6 +79,7 @@ class Dataset:
     valid: Split
     test: Split
     classes: tuple[str, ...] = field(default=())
+    columns: tuple[str, ...] = field(default=())
     truth: Truth | None = None
 
     def conditional(self) -> Dataset:

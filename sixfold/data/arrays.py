@@ -52,7 +52,7 @@ def from_arrays(
         name: stands in messages and reports.
         classes: names of the classes, in the order of integer labels; found from the labels by default.
         levels: how many values integers may take, when more than the data show or fewer than 256.
-        columns: names of the columns of a table, for messages.
+        columns: names of the columns of a table, for messages and for files of samples.
 
     Raises:
         BadInput: for data that are empty, ragged, not numbers, not finite, out of range, constant in a column or too few, and
@@ -69,7 +69,8 @@ def from_arrays(
     if data.ndim == 2 and not support.discrete:
         _refuse_constant(data[index["train"]], name, columns)
     train, valid, test = (take(data, cond, rows) for rows in index.values())
-    return Dataset(name, DataSpec(tuple(data.shape[1:]), support), train, valid, test, classes=found)
+    spec = DataSpec(tuple(data.shape[1:]), support)
+    return Dataset(name, spec, train, valid, test, classes=found, columns=tuple(columns))
 
 
 def take(x: Tensor, cond: Tensor | None, rows: Tensor) -> Split:

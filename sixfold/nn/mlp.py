@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -55,7 +56,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs + cond, *[width] * depth]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), activation(act)]
         last = nn.Linear(sizes[-1], outputs)
         if zero:

@@ -1,0 +1,1 @@
+"""Whatever has a log or a divergence: codecs, heads, bijections, schedules, games."""

@@ -26,7 +26,7 @@ CodecName = Literal["auto", "standardise", "scale", "logit"]
 class Codec(nn.Module, ABC):
     """One step between data space and model space, on batches of shape (B, *shape)."""
 
-    def fit(self, x: Tensor) -> None:  # noqa: B027 - most codecs have no statistics
+    def fit(self, x: Tensor) -> None:
         """Take statistics from training data, once."""
 
     @abstractmethod

@@ -28,7 +28,7 @@ PICTURED = 2000
 Curve: TypeAlias = tuple[list[float], list[float]]
 
 
-def write_samples(x: Tensor, spec: DataSpec, stem: Path) -> list[Path]:
+def write_samples(x: Tensor, spec: DataSpec, stem: Path, *, columns: Sequence[str] = ()) -> list[Path]:
     """Samples in the forms that people open: a PNG grid for images (all as .npy too), .npy and .csv otherwise."""
     written = [stem.with_suffix(".npy")]
     np.save(written[0], x.cpu().numpy())
@@ -36,7 +36,7 @@ def write_samples(x: Tensor, spec: DataSpec, stem: Path) -> list[Path]:
         return [save_grid(x[:256], spec, stem.with_suffix(".png")), *written]
     with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow([f"x{i}" for i in range(spec.dims)])
+        rows.writerow(columns or [f"x{i}" for i in range(spec.dims)])
         rows.writerows(x.flatten(1).tolist())
     return [*written, stem.with_suffix(".csv")]
 
@@ -89,7 +89,7 @@ def write_page(folder: RunFolder, model: GenerativeModel, dataset: Dataset, fact
         facts: what to say at the top, as seconds of training and the best validation.
     """
     samples = draw(model, PICTURED if not dataset.spec.is_image else 100)
-    write_samples(samples, dataset.spec, folder.path / "samples")
+    write_samples(samples, dataset.spec, folder.path / "samples", columns=dataset.columns)
     look = sample_picture(model, dataset, samples, folder.path / "look.png")
     sections = [{"title": "Samples", "picture": picture(look), "caption": "Samples beside validation data on the same axes."}]
     trained = training_picture(folder.metrics(), folder.path / "training.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,9 @@ class Settings:
         """
         in_recipe = {o.name for o in options_of(Recipe.__init__)}
         in_model = {o.name for o in options_of(model_class(model).__init__)}
+        if in_recipe & in_model:
+            both = sorted(in_recipe & in_model)[0]
+            raise BadInput(f"{model} has an option {both!r}, which is also the recipe's. Rename the option of the model.")
         unknown = sorted(set(settings) - in_recipe - in_model)
         if unknown:
             raise BadInput(f"{model} has no option {unknown[0]!r}. {suggest(unknown[0], in_recipe | in_model)}")
@@ -129,7 +132,7 @@ def run(settings: Settings, dataset: Dataset, folder: RunFolder | None, *, resum
         model = build(settings.model, dataset.spec, **settings.options)
     leads = int(os.environ.get("RANK", "0")) == 0  # of the processes that share a run, one writes
     if folder is not None and leads:
-        _claim(folder, settings, model, resume=resume)
+        _claim(folder, settings, model, dataset.columns, resume=resume)
     path = None if folder is None else folder.path
     result = fit_model(model, dataset, settings.recipe, folder=path, resume=resume, on_step=watch)
     if folder is not None and leads:
@@ -138,14 +141,13 @@ def run(settings: Settings, dataset: Dataset, folder: RunFolder | None, *, resum
     return model
 
 
-def _claim(folder: RunFolder, settings: Settings, model: GenerativeModel, *, resume: bool) -> None:
+def _claim(folder: RunFolder, settings: Settings, model: GenerativeModel, columns: Sequence[str], *, resume: bool) -> None:
     """Write the configuration into a folder that holds no run yet, or one that is to go on."""
     if folder.config_path.exists() and not resume:
         raise BadInput(f"{folder.path} already holds a run. Go on with --resume, or choose another folder with --out.")
     versions = {"sixfold": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    folder.write_config(
-        {"settings": settings.to_json(), "options": model.options, "spec": model.spec.to_json(), "versions": versions}
-    )
+    about = {"options": model.options, "spec": model.spec.to_json(), "columns": list(columns), "versions": versions}
+    folder.write_config({"settings": settings.to_json(), **about})
 
 
 def load_run(path: str | Path) -> GenerativeModel:

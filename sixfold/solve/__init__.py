@@ -1,0 +1,1 @@
+"""Numerics without models: quadrature, ODEs, samplers, chains."""

@@ -211,7 +211,7 @@ def adopt(model: GenerativeModel, tensors: Mapping[str, Tensor], *, owner: str) 
     differ = sorted(set(tensors) - set(slots)) + sorted(set(model.state_dict()) - set(tensors))
     if differ:
         raise BadInput(f"{owner}: {differ[0]!r} is not in both file and {model.name}, whose code has changed. Train again.")
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         module, key = slots[name]
         old = getattr(module, key)
         if old is not None and old.shape == tensor.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,12 +30,14 @@ class Journal:
         self.records: list[dict[str, Any]] = []
         self._file: TextIO | None = None
         self._board = _board(folder, after) if tensorboard and folder is not None else None
-        if folder is not None:
-            path = folder / FILE
-            self.records = _known(path, after) if after else []
-            self._file = path.open("w", encoding="utf-8")
-            for record in self.records:
-                self._write(record)
+        if folder is None:
+            return
+        path = folder / FILE
+        self.records = _known(path, after) if after else []
+        try:
+            self._file = _opened(path, self.records)
+        except OSError as error:
+            self._give_up(error)
 
     def add(self, record: dict[str, Any]) -> None:
         """Take down one record; a number that is not finite becomes ``null``, which JSON can say."""
@@ -46,21 +49,35 @@ class Journal:
                 self._board.add_scalar(name, value, record["step"])
 
     def _write(self, record: dict[str, Any]) -> None:
-        """A full disk must not end a run: its checkpoints will say so when they cannot be written."""
         if self._file is None:
             return
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
         except OSError as error:
-            warnings.warn(f"metrics are no longer written: {error.strerror}", RuntimeWarning, stacklevel=3)
-            self._file = None
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk must not end a run for its metrics: its checkpoints will say so when they cannot be written."""
+        warnings.warn(f"metrics are no longer written: {error.strerror}", RuntimeWarning, stacklevel=4)
+        if self._file is not None:
+            with suppress(OSError):  # closing writes once more what could not be written
+                self._file.close()
+        self._file = None
 
     def close(self) -> None:
         """Close the files."""
         for sink in (self._file, self._board):
             if sink is not None:
                 sink.close()
+
+
+def _opened(path: Path, records: list[dict[str, Any]]) -> TextIO:
+    """The file with these records alone, ready for more; a kill on the way leaves the old one."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    beside.replace(path)
+    return path.open("a", encoding="utf-8")
 
 
 def _sayable(value: Any) -> Any:

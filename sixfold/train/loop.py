@@ -257,6 +257,7 @@ class _Run:
     def _round(self, stop: Stop) -> None:
         """One turn of every player who is active."""
         share = self._share()
+        self.losses, self.parts = {}, {} if self._logging(self.at.rounds + 1) else self.parts
         try:
             for mover in self.state.movers:
                 if mover.player.active(share):
@@ -338,7 +339,7 @@ class _Run:
     def _rest(self, folder: Path | None) -> None:
         """Log, validate, and remember and save a good state, each when it is due."""
         over, rounds = self._over(), self.at.rounds
-        if self._logging(rounds) or over:
+        if self._logging(rounds):
             self._log()
         validating, resting = self._validating(over=over), rounds % REST == 0 or over
         if validating or resting:
@@ -351,7 +352,7 @@ class _Run:
                 self._try_to_save(folder)
 
     def _logging(self, rounds: int) -> bool:
-        return rounds % self.recipe.log_every == 0 or rounds == 1
+        return rounds % self.recipe.log_every == 0 or rounds in (1, self.total)
 
     def _log(self) -> None:
         players = {

@@ -48,9 +48,9 @@ def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.opt
 
 def height(recipe: Recipe, progress: float) -> float:
     """Learning rate as a share of its peak at a point of a player's window, without warm-up."""
-    if recipe.schedule == "constant":
+    if recipe.lr_schedule == "constant":
         return 1.0
-    fall = 1.0 - progress if recipe.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    fall = 1.0 - progress if recipe.lr_schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return recipe.floor + (1.0 - recipe.floor) * fall
 
 

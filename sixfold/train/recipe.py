@@ -36,7 +36,7 @@ class Recipe:
         betas: decay of the running means of the gradient (momentum) and of its square; more smooths over more updates.
         weight_decay: pull of the parameters towards zero (decoupled for adamw); more regularises.
         warmup: linear rise of lr over this share of the run, or over this many updates when at least 1; more starts gentler.
-        schedule: how lr falls from its peak over the run.
+        lr_schedule: how lr falls from its peak over the run.
         floor: share of the peak that lr falls to at the end.
         clip: largest norm of one player's gradient, scaled down to it beyond; 0 never clips.
         ema: decay of the running mean of the parameters that is validated, kept and sampled; more averages longer; 0 is off.
@@ -63,7 +63,7 @@ class Recipe:
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: NonNegative = 0.0
     warmup: NonNegative = 0.02
-    schedule: Schedule = "cosine"
+    lr_schedule: Schedule = "cosine"
     floor: Share = 0.0
     clip: NonNegative = 1.0
     ema: Share = 0.999

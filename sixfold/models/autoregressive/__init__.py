@@ -1,0 +1,1 @@
+"""Exact likelihood by the chain rule."""

@@ -1,0 +1,1 @@
+"""Denoising at every level of noise."""

@@ -48,7 +48,8 @@ class VAE(GenerativeModel):
             tighter, costs in proportion and leaves the posterior cruder.
         start: standard deviation of a real element's likelihood before training, its spread in the data being 1; a small one
             makes the decoder listen to the code from the first step, at 1 it may learn to ignore it. Discrete data have none.
-        warmup: share of the run in which the weight of the KL rises from 0; more lets the code become useful before it is taxed.
+        beta_warmup: share of the run in which the weight of the KL rises from 0; more lets the code become useful before it is
+            taxed.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class VAE(GenerativeModel):
         beta: NonNegative = 1.0,
         particles: Count = 1,
         start: Positive = 0.1,
-        warmup: Share = 0.1,
+        beta_warmup: Share = 0.1,
     ) -> None:
         super().__init__(spec)
-        self.latent, self.beta, self.particles, self.start, self.warmup = latent, beta, particles, start, warmup
+        self.latent, self.beta, self.particles, self.start, self.beta_warmup = latent, beta, particles, start, beta_warmup
         self.head = head_for(spec)
         self.codec = None if spec.support.discrete else codec_for(spec)
         net = partial(MLP, width=width, depth=depth, cond=spec.cond.size)
@@ -88,7 +89,7 @@ class VAE(GenerativeModel):
         u, logdet = self._inside(batch.x)
         mean, std = self._posterior(u, batch.cond)
         recon, ratio = self._weigh(u, mean, std, batch.draws.normal(self.particles, self.latent), batch.cond)
-        beta = self.beta * min(1.0, batch.progress / self.warmup) if self.warmup else self.beta
+        beta = self.beta * min(1.0, batch.progress / self.beta_warmup) if self.beta_warmup else self.beta
         kl = 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1)  # Appendix B
         weighted = (recon + beta * ratio).logsumexp(1) - math.log(self.particles)
         bound = recon[:, 0] - beta * kl if self.particles == 1 else weighted  # one draw: the KL is known, which is less noisy
@@ -215,7 +216,7 @@ PRESETS = {
     "plane": {"latent": 2},
     "iwae": {"particles": 8},
     "points": {
-        "latent": 2, "width": 64, "depth": 3, "particles": 8, "warmup": 0.05,
+        "latent": 2, "width": 64, "depth": 3, "particles": 8, "beta_warmup": 0.05,
         "recipe": {"lr": 5e-3, "steps": 2000, "batch": 256, "ema": 0.99},
     },
 }  # fmt: skip
