@@ -277,7 +277,7 @@ def test_validation_is_of_the_mean_parameters_over_the_rows_asked_for():
     from sixfold.train.feed import in_order
 
     batches = in_order(
-        plane().valid, rows=100, batch=80, device=torch.device("cpu"), dtype=torch.float32, conditional=False, shard=(0, 1)
+        plane().valid, rows=100, batch=256, device=torch.device("cpu"), dtype=torch.float32, conditional=False, shard=(0, 1)
     )
     each = torch.cat([model.criterion(batch) for batch in batches])
     assert len(each) == 100

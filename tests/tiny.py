@@ -82,3 +82,23 @@ def plane(rows: int = 200, seed: int = 0) -> Dataset:
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(3 * rows, 2, generator=g) @ torch.tensor([[1.0, 0.6], [0.0, 0.5]]) + 1.0
     return Dataset("plane", PLANE, *(Split(part) for part in x.split(rows)))
+
+
+class Memory(GenerativeModel):
+    """Tied parameters, and a buffer that takes its size from the data."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.net = nn.Linear(2, 2)
+        self.tied = nn.Linear(2, 2)
+        self.tied.weight = self.net.weight
+        self.register_buffer("rows", torch.zeros(0, 2))
+
+    def prepare(self, data):
+        self.rows = data.x.clone()
+
+    def loss(self, batch: Batch, player: str) -> Terms:
+        return Terms((self.tied(self.net(batch.x)) - batch.x).square().sum(1))
+
+    def sample(self, num, *, cond=None, generator=None):
+        return self.rows[torch.randint(len(self.rows), (num,), generator=generator)]

@@ -45,6 +45,9 @@ REST = 100
 ROLL_BACKS = 3
 """How often a run may go back to a good state before it counts as diverged."""
 
+LEAST = 256
+"""Validation rows at a time, unless the batch is larger; the same for any number of processes, as is their noise."""
+
 GLANCE = 0.1
 """Least seconds between two calls of ``on_step``."""
 
@@ -395,7 +398,7 @@ class _Run:
         """Mean over the validation rows of all processes; ``None`` without a criterion."""
         shard = self.team.rank, self.team.world
         batches = in_order(
-            self.data.valid, rows=self.recipe.validate_rows, batch=4 * self.feed.share, device=self.device, dtype=self.dtype,
+            self.data.valid, rows=self.recipe.validate_rows, batch=max(self.feed.joint, LEAST), device=self.device, dtype=self.dtype,
             conditional=self.conditional, shard=shard,
         )  # fmt: skip
         sums = [self._judged(batch) for batch in batches]
