@@ -92,5 +92,6 @@ CASES = (
     Case("diffusion/ddpm:eps", CLASSES, DDPM, steps=800, lr=1e-2, kind=Numerical),
     Case("diffusion/ddpm:x0", SPACE, DDPM, kind=Numerical),
     Case("diffusion/ddpm", GREY, DDPM, kind=Lower),
+    Case("diffusion/ddpm:pixels", GREY, DDPM, kind=Lower),
     Case("diffusion/ddpm", "digits", DDPM, kind=Lower),
 )

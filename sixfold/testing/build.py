@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
+import warnings
 from typing import Any
 
 import torch
@@ -57,8 +58,9 @@ def wrong_options_are_refused(s: Subject) -> None:
 
 def _refused_or_works(s: Subject, override: dict[str, Any]) -> None:
     try:
-        model = s.fresh(**override)
-        losses = [model.loss(s.batch(8), player).loss for player in model.players()]
+        with warnings.catch_warnings(action="ignore"):  # an odd number may well be warned about
+            model = s.fresh(**override)
+            losses = [model.loss(s.batch(8), player).loss for player in model.players()]
     except (BadInput, Unsupported):
         return
     except Exception as error:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from sixfold.core.errors import BadInput, Unsupported
 
-if TYPE_CHECKING:
-    from sixfold.testing.subject import Subject
-
 Group: TypeAlias = Literal["build", "loss", "learn", "sample", "density", "structure", "persist", "refuse"]
-Check: TypeAlias = "Callable[[Subject], None]"
+Check: TypeAlias = Callable[[Any], None]
 T = TypeVar("T")
 
 GROUPS: tuple[str, ...] = typing.get_args(Group)
 CHECKS: dict[str, tuple[Group, Check]] = {}
-"""Every check by its name: its group, and the function."""
+"""Every check by its name: its group, and the function of a ``Subject``."""
 
 
 class UnmetError(Exception):

@@ -93,10 +93,10 @@ class Subject:
             raise SkippedError(f"the model is no {protocol.__name__}")
         return model
 
-    def rows(self, num: int, *, start: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Validation data and their conditions, from the first again when they run out."""
-        index = torch.arange(start, start + num) % len(self.data.valid)
-        x, cond = self.data.valid.batch(index, Draws(num, generator=seeded(7)))
+    def rows(self, num: int, *, start: int = 0, part: str = "valid") -> tuple[Tensor, Tensor | None]:
+        """Validation data and their conditions, from the first again when they run out; or those of another part."""
+        split: Split = getattr(self.data, part)
+        x, cond = split.batch(torch.arange(start, start + num) % len(split), Draws(num, generator=seeded(7)))
         return x, cond if self.conditional else None
 
     def one_cond(self, num: int | None = None) -> Tensor | None:
@@ -109,9 +109,9 @@ class Subject:
         x, cond = self.rows(num, start=start + shard[0] * num)
         return Batch(x, Draws(num, generator=seeded(seed), shard=shard), cond, progress)
 
-    def samples(self, model: GenerativeModel, num: int, *, seed: int = 3) -> Tensor:
-        """Draws under the conditions of the validation data."""
-        return model.sample(num, cond=self.rows(num)[1], generator=seeded(seed))
+    def samples(self, model: GenerativeModel, num: int, *, seed: int = 3, part: str = "valid") -> Tensor:
+        """Draws under the conditions of the data."""
+        return model.sample(num, cond=self.rows(num, part=part)[1], generator=seeded(seed))
 
     def log_prob(self, model: Any, x: Tensor, cond: Tensor | None, *, seed: int = 5, **options: Any) -> LogProb[Kind]:
         """Log-probabilities with their kind, without gradient."""
@@ -128,10 +128,13 @@ class Subject:
 
     def kind(self, *kinds: type[Kind]) -> type[Kind]:
         """Kind of the model's numbers if it is among those; else the check is skipped."""
-        kind = self.log_prob(self.able(HasDensity), *self.rows(1)).kind
-        if kind not in kinds:
-            raise SkippedError(f"the likelihood is of kind {kind.__name__}")
-        return kind
+        if self._kind not in kinds:
+            raise SkippedError(f"the likelihood is of kind {self._kind.__name__}")
+        return self._kind
+
+    @cached_property
+    def _kind(self) -> type[Kind]:
+        return self.log_prob(self.able(HasDensity), *self.rows(1)).kind
 
     def box(self) -> tuple[Tensor, Tensor]:
         """Corners of the box of the data, widened by half its size on each side, (D,) each."""
