@@ -217,12 +217,15 @@ def test_samples_match_the_density(model: RealNVP) -> None:
     assert statistic < chi2.isf(1e-5, df=len(observed) - 1)
 
 
-@pytest.mark.parametrize("spec", [POINTS, DataSpec((1, 3, 3), Support("levels", 16)), DataSpec((5,), Support("binary"))])
+@pytest.mark.parametrize(
+    "spec", [POINTS, LABELLED, DataSpec((1, 3, 3), Support("levels", 16)), DataSpec((5,), Support("binary"))]
+)
 def test_decode_undoes_encode(spec: DataSpec) -> None:
     model = shaken(RealNVP(spec, couplings=4, width=8))
     size, draws = (50, *spec.shape), generator()
+    cond = torch.arange(50) % 2 if spec.cond.size else None
     x = normal(*size) if spec.support == REAL else torch.randint(spec.support.count, size, generator=draws).to(spec.dtype)
-    back = model.decode(model.encode(x, generator=draws).z)
+    back = model.decode(model.encode(x, cond, generator=draws).z, cond)
     assert back.dtype == x.dtype
     torch.testing.assert_close(back, x, rtol=0, atol=1e-10)  # levels come back exactly: their cells are far wider than rounding
 
