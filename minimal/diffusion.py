@@ -51,7 +51,9 @@ class Diffusion(nn.Module):
         """alpha eps - sigma x as the network sees it, (B, 2); it is also dz / d angle."""
         level = (-2 * angle.tan().log())[:, None, None] * self.level
         detail = z[..., None] * self.detail
-        features = [part.flatten(1) for part in (level.sin(), level.cos(), detail.sin(), detail.cos())]
+        blur = (-0.5 * (angle.sin()[:, None] * self.detail).square()).exp()[:, None]  # what noise leaves of each frequency
+        parts = (level.sin(), level.cos(), detail.sin() * blur, detail.cos() * blur)
+        features = [part.flatten(1) for part in parts]
         return self.net(torch.cat([z, *features], 1))
 
     def loss(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:

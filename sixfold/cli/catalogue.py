@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,11 +22,32 @@ def _only(arguments: Sequence[str], count: int, form: str) -> None:
 
 
 def list_models(arguments: Sequence[str]) -> int:
-    """``sixfold list``: every model and preset."""
+    """``sixfold list``: every model and preset; with ``--markdown`` the table that the README shows."""
     if list(arguments) in (["-h"], ["--help"]):
-        return _write(["usage: sixfold list", "", "Every model and, indented, its presets. `sixfold show NAME` says more."])
+        return _write(["usage: sixfold list [--markdown]", "", "Every model and its presets. `sixfold show NAME` says more."])
+    if list(arguments) == ["--markdown"]:
+        return _write(markdown())
     _only(arguments, 0, "list")
     return _write(line for e in entries().values() for line in _lines(e))
+
+
+def markdown() -> list[str]:
+    """The registry as a Markdown table."""
+    rows = [
+        f"| `{e.name}` | {_escaped(e.summary)} | {_papers(e)} | {', '.join(f'`:{p}`' for p in e.presets)} |"
+        for e in entries().values()
+    ]
+    return ["| model | what it is | source | presets |", "|---|---|---|---|", *rows]
+
+
+def _escaped(text: str) -> str:
+    """A bar would end the cell."""
+    return text.replace("|", "\\|")
+
+
+def _papers(e: Entry) -> str:
+    found = dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", e.source))
+    return ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in found)
 
 
 def _lines(e: Entry) -> list[str]:
@@ -45,7 +67,7 @@ def list_data(arguments: Sequence[str]) -> int:
     if list(arguments) in (["-h"], ["--help"]):
         return _write(["usage: sixfold data", "", "Named data sets, and how to name your own."])
     _only(arguments, 0, "data")
-    return _write(f"{name:<24}{line}" for name, line in catalogue.names().items())
+    return _write(f"{name:<24}{line}" for name, line in {**catalogue.names(), **catalogue.FORMS}.items())
 
 
 def show(arguments: Sequence[str]) -> int:
