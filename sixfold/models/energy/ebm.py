@@ -164,6 +164,7 @@ class EBM(GenerativeModel):
         """Whether Z can be found by quadrature."""
         return self.spec.dims <= 2 and not self.spec.support.discrete
 
+    @torch.no_grad()
     def energy(self, x: Array) -> Tensor:
         """Energy of data as given, (B,) in nats: log p(x) = -energy(x) - log Z. Discrete data lie in the middle of their cells.
 
@@ -185,8 +186,8 @@ class EBM(GenerativeModel):
         Args:
             x: data, (B, *shape).
             cond: none; the model takes no condition.
-            effort: points a side of the lattice that Z is summed over; more resolve finer shapes. The tolerance is how much log Z
-                changes on a box twice as wide with as many points.
+            effort: points a side of the lattice that Z is summed over; more resolve finer shapes. The tolerance is twice what
+                log Z changes by on a box twice as wide with as many points.
             generator: unused; the number is deterministic.
 
         Raises:
