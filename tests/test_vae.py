@@ -295,6 +295,17 @@ def test_before_training_the_decoder_gives_about_the_marginals():
     assert float((model.sample(3000, generator=seeded()) == 2).float().mean()) < 0.02
 
 
+@pytest.mark.parametrize("start", [0.1, 1.0])
+def test_real_likelihoods_start_as_narrow_as_asked(start):
+    x = torch.randn(5000, 2, generator=seeded()) * torch.tensor([3.0, 0.2]) + 5
+    model = VAE(PLANE, start=start)
+    model.prepare(Split(x))
+    torch.nn.init.zeros_(model.decoder.layers[-1].weight)  # what the code does not move
+    spread = (model.sample(20_000, generator=seeded()) - x.mean(0)).std(0) / x.std(0, correction=0)
+    # A standard deviation of N draws errs by 1 / sqrt(2 N) = 0.5%: two tests at 5 of its errors, 1.2e-6.
+    torch.testing.assert_close(spread, torch.full((2,), start), rtol=0.025, atol=0)
+
+
 @pytest.mark.parametrize(
     ("preset", "attribute", "value"),
     [("beta", "beta", 4.0), ("plane", "latent", 2), ("iwae", "particles", 8), ("points", "latent", 2)],
