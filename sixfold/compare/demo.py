@@ -8,7 +8,7 @@ from sixfold.compare.pool import Job
 
 MODELS = ("autoregressive/made", "vae/vae", "flow/realnvp", "gan/gan", "energy/ebm", "diffusion/ddpm")
 DATA = ("moons", "digits")
-PRESETS = {("vae/vae", "moons"): "points"}
+PRESETS = {("vae/vae", "moons"): "points", ("flow/realnvp", "digits"): "images", ("diffusion/ddpm", "digits"): "pixels"}
 
 
 def jobs(data: Sequence[str] = DATA) -> list[Job]:

@@ -220,4 +220,4 @@ PRESETS = {
         "recipe": {"lr": 5e-3, "steps": 2000, "batch": 256, "ema": 0.99},
     },
 }  # fmt: skip
-RECIPE = {"lr": 2e-3, "batch": 256, "steps": 2000}
+RECIPE = {"lr": 2e-3, "batch": 256, "steps": 1000}
