@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,30 +14,39 @@ from tiny import PLANE, Blob, plane
 from sixfold.core.errors import Unsupported
 from sixfold.core.registry import build
 from sixfold.train import start
+from sixfold.train.checkpoint import read
 from sixfold.train.loop import fit_model
 from sixfold.train.recipe import Recipe
 from sixfold.train.team import Team
 
 CHILD = Path(__file__).with_name("train_child.py")
-RECIPE = {"steps": 30, "batch": 32, "lr": 1e-3, "ema": 0.9, "log_every": 1, "validate_every": 0.2, "validate_rows": 100}
+RECIPE = {"steps": 30, "batch": 32, "lr": 1e-3, "ema": 0.9, "log_every": 1, "validate_every": 0.2, "validate_rows": 200}
 MODELS = ("tiny:Blob", "tiny:Duel")
 LAUNCH = "import sys; from sixfold.train.team import launch; launch(2, sys.argv[1:])"
 
 
-def two(*orders: dict) -> subprocess.CompletedProcess:
-    """Two gloo processes on the loopback, as ``--devices 2`` starts them."""
+def started(*orders: dict) -> subprocess.Popen:
+    """Two gloo processes on the loopback, as ``--devices 2`` starts them, in a process group as a terminal has it."""
     path = os.pathsep.join([str(CHILD.parent), str(CHILD.parent.parent)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LAUNCH, str(CHILD), *map(json.dumps, orders)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def two(*orders: dict) -> tuple[int, str, str]:
+    """Exit code and output of two processes that are left to themselves."""
+    with started(*orders) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
 def there() -> dict[str, dict]:
     """What came of both models in two processes."""
-    done = two(*({"model": name, "recipe": {**RECIPE, "devices": 2}} for name in MODELS))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(zip(MODELS, map(json.loads, done.stdout.splitlines()), strict=True))
+    code, out, err = two(*({"model": name, "recipe": {**RECIPE, "devices": 2}} for name in MODELS))
+    assert code == 0, out + err
+    return dict(zip(MODELS, map(json.loads, out.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,8 +75,27 @@ def numbers(history: list[dict[str, dict[str, float]]]) -> list[float]:
 
 def test_a_lost_process_ends_the_others():
     """The second process dies in mid-run: the launcher ends well within the time that the first would wait for it."""
-    done = two({"model": "tiny:Blob", "recipe": {**RECIPE, "devices": 2, "steps": 10**6}, "die_in_rank": 1})
-    assert done.returncode != 0
+    recipe = {**RECIPE, "devices": 2, "steps": 10**6}
+    code, _, err = two({"model": "tiny:Blob", "recipe": recipe, "die_at": {"update": 3, "rank": 1}})
+    assert code != 0
+    assert "Signal 9 (SIGKILL)" in err
+
+
+def test_ctrl_c_saves_a_shared_run_which_one_process_can_go_on_with(tmp_path):
+    """A terminal sends SIGINT to every process of the group, and the launcher passes it on once more."""
+    recipe = {**RECIPE, "steps": 10**6, "log_every": 20, "validate_every": 0.0}
+    with started({"model": "tiny:Duel", "recipe": {**recipe, "devices": 2}, "folder": str(tmp_path), "talk": True}) as process:
+        while process.stdout.readline() and not (tmp_path / "metrics.jsonl").exists():
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"saved in {tmp_path}. Go on with --resume" in out
+    reached = read(tmp_path).header["counters"]["rounds"]
+    model = build("tiny:Duel", PLANE)
+    fit = fit_model(model, plane(), Recipe(**{**recipe, "steps": reached + 20}), folder=tmp_path, resume=True)
+    assert fit.steps == reached + 20
+    assert model.turns.tolist() == [2.0 * fit.steps, fit.steps]
 
 
 def test_a_loss_that_couples_the_batch_is_not_shared(monkeypatch):

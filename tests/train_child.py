@@ -14,12 +14,11 @@ from sixfold.train.loop import fit_model
 from sixfold.train.recipe import Recipe
 from sixfold.train.stop import Interrupted
 
-
 RANK = int(os.environ.get("RANK", "0"))
 
 
-def die_at(call: int) -> None:
-    """SIGKILL in the middle of a checkpoint: when the disk is told to keep the part that has been written, or the renaming."""
+def die_in_sync(call: int) -> None:
+    """SIGKILL when the disk is told for the n-th time to keep what has been written, which is cut to 100 bytes first."""
     calls = 0
     sync = os.fsync
 
@@ -34,12 +33,30 @@ def die_at(call: int) -> None:
     os.fsync = fsync
 
 
+def die_in_update(model, update: int, rank: int | None = None) -> None:
+    """SIGKILL after the n-th update of any player."""
+    updates = 0
+    after = model.after_step
+
+    def after_step(player: str) -> None:
+        nonlocal updates
+        after(player)
+        updates += 1
+        if updates == update and rank in (None, RANK):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    model.after_step = after_step
+
+
 def run(order: dict) -> None:
     """Train as ordered and print what came of it."""
     torch.manual_seed(0)
     model = build(order["model"], PLANE, **order.get("options", {}))
-    if order.get("die_in_rank") == RANK:
-        model.after_step = lambda player: os._exit(1)
+    die = order.get("die_at", {})
+    if "update" in die:
+        die_in_update(model, **die)
+    if "sync" in die:
+        die_in_sync(die["sync"])
 
     def on_step(progress) -> None:
         print(f"step {progress.step}", flush=True)
@@ -60,8 +77,6 @@ def main() -> None:
     code = 0
     try:
         for order in map(json.loads, sys.argv[1:]):
-            if "die_at" in order:
-                die_at(order["die_at"])
             run(order)
     except Interrupted as stopped:
         print(stopped, flush=True)

@@ -45,7 +45,7 @@ REST = 100
 ROLL_BACKS = 3
 """How often a run may go back to a good state before it counts as diverged."""
 
-LEAST = 256
+LEAST = 64
 """Validation rows at a time, unless the batch is larger; the same for any number of processes, as is their noise."""
 
 GLANCE = 0.1
@@ -130,7 +130,7 @@ def fit_model(
 
     Raises:
         BadInput: data that do not fit the model or hold NaN, a folder in use, a disk that does not take the last checkpoint.
-        Unsupported: a loss that couples the batch, on several processes.
+        Unsupported: a loss that couples the batch, on several processes; a gradient's gradient, compiled.
         Diverged: after the last roll-back, naming player, step and terms.
         Interrupted: after SIGINT or SIGTERM with a folder, when the run has been saved.
     """
@@ -144,6 +144,7 @@ def fit_model(
         found = start.found_in(folder, resume=resume)
         # Dropout and the like draw from PyTorch's global generator: it is lent to the run and given back untouched.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(start.explained(recipe))
         stack.enter_context(start.compiled(model, wanted=recipe.compile))
         run = _Run(model, data, recipe, team, device, found)
         stack.callback(run.choose)
@@ -243,9 +244,11 @@ class _Run:
                 on_step(self._progress())
             if self.stopping and folder is not None and not over:
                 self._save(folder)
+                self.team.wait()
                 raise Interrupted(folder, stop.asked or signal.SIGTERM, self.at.rounds)
         if folder is not None and self.saved < self.at.seconds:
             self._save(folder)
+        self.team.wait()
 
     def _share(self) -> float:
         """Of the budget that is spent, in [0, 1]."""
@@ -398,8 +401,8 @@ class _Run:
         """Mean over the validation rows of all processes; ``None`` without a criterion."""
         shard = self.team.rank, self.team.world
         batches = in_order(
-            self.data.valid, rows=self.recipe.validate_rows, batch=max(self.feed.joint, LEAST), device=self.device, dtype=self.dtype,
-            conditional=self.conditional, shard=shard,
+            self.data.valid, rows=self.recipe.validate_rows, batch=max(self.feed.joint, LEAST), device=self.device,
+            dtype=self.dtype, conditional=self.conditional, shard=shard,
         )  # fmt: skip
         sums = [self._judged(batch) for batch in batches]
         total, count = self.team.total(sum(s for s, _ in sums), sum(n for _, n in sums))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,22 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 @contextmanager
+def explained(recipe: Recipe) -> Iterator[None]:
+    """Errors of PyTorch within this block that are the recipe's to mend, in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).lower()
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "not enough memory" in said:
+            raise BadInput(f"out of memory with a batch of {recipe.batch}. Use a smaller batch, or a smaller model.") from error
+        if recipe.compile and ("double backward" in said or "create_graph" in said):
+            raise Unsupported("compile: a loss with a gradient of a gradient cannot be compiled. Leave compile off.") from error
+        if recipe.compile and "compiler" in said:
+            raise BadInput("compile: needs a C++ compiler and found none. Install g++, or leave compile off.") from error
+        raise
+
+
+@contextmanager
 def compiled(model: nn.Module, *, wanted: bool) -> Iterator[None]:
     """The model's networks are compiled within this block.
 
@@ -117,12 +133,24 @@ def compiled(model: nn.Module, *, wanted: bool) -> Iterator[None]:
     """
     networks = _networks(model) if wanted else []
     for network in networks:
-        network.compile()
+        network._compiled_call_impl = torch.compile(_frame(network._call_impl))
     try:
         yield
     finally:
         for network in networks:
             network._compiled_call_impl = None
+
+
+def _frame(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function in a frame of its own.
+
+    The compiler passes over frames of PyTorch's own files, so that ``Module.compile`` would leave an ``nn.Sequential`` as it is.
+    """
+
+    def framed(*args: Any, **keywords: Any) -> Any:
+        return call(*args, **keywords)
+
+    return framed
 
 
 def _networks(module: nn.Module) -> list[nn.Module]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
@@ -19,10 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sixfold.core.errors import BadInput
+from sixfold.core.errors import BadInput, SixfoldError
 
 PATIENCE = timedelta(minutes=5)
 """How long a process waits for the others before it gives the run up."""
+
+
+class LostError(SixfoldError, RuntimeError):
+    """Another process of the run has ended or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,23 @@ class Team:
     def spread(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's values."""
         if self.world > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+            with _together():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Return when every process has come this far."""
+        if self.world > 1:
+            with _together():
+                dist.barrier()
 
     def total(self, *values: float) -> list[float]:
         """Sum of each number over the processes."""
         if self.world == 1:
             return list(values)
         vector = torch.tensor(values, dtype=torch.float64, device=_device())
-        dist.all_reduce(vector)
+        with _together():
+            dist.all_reduce(vector)
         return vector.tolist()
 
     def average(self, parameters: Sequence[Tensor], extras: Tensor) -> Tensor:
@@ -61,12 +74,23 @@ class Team:
         pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         reached = extras.new_tensor([float(p.grad is not None) for p in parameters])
         flat = torch.cat([*(piece.flatten() for piece in pieces), reached, extras])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         flat /= self.world
         *pieces, reached, extras = torch.split(flat, [*(p.numel() for p in parameters), len(parameters), len(extras)])
         for parameter, piece, known in zip(parameters, pieces, (reached > 0).tolist(), strict=True):
             parameter.grad = piece.view_as(parameter) if known else None
         return extras
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """An exchange between processes, which fails when one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise LostError(f"another process of this run was lost ({why}). Go on from the last checkpoint with --resume.") from error
 
 
 def _device() -> torch.device:
@@ -98,10 +122,11 @@ def join(devices: int, *, cuda: bool) -> Team:
 
 
 def leave(code: int = 0) -> NoReturn:
-    """End a process of a team. A gloo process that ends by Python's own way aborts now and then, after all work is done."""
+    """End a process of a team, after ``fit_model``, which has waited for the others.
+
+    A gloo process that ends by Python's own way aborts now and then, after all work is done.
+    """
     if dist.is_initialized():
-        if code == 0:
-            dist.barrier()
         dist.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
