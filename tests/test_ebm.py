@@ -191,12 +191,13 @@ def test_chains_are_left_where_the_loss_saw_them():
 
 @pytest.mark.parametrize("restart", [0.0, 0.3])
 def test_unadjusted_chains_restart_at_their_rate(restart):
-    """A share of chains far out is back at the base after one step of each. Five standard errors: false alarm 6e-7."""
-    model = quadratic(PLANE, 0.0, metropolis=False, walk=1, step=1e-6, restart=restart)
+    """A share of chains far out is back at the base after one step of each, as wide as the base: false alarm 6e-7 for either."""
+    model = quadratic(PLANE, 0.0, metropolis=False, walk=1, step=1e-6, restart=restart, tail=1.5)
     model.chains.fill_(1e3)
     model.loss(batch(normal(2000, 2)), "model")
-    share = float((model.chains.abs() < 100).all(1).double().mean())
-    assert share == pytest.approx(restart, abs=5 * math.sqrt(restart * (1 - restart) / 2000))
+    fresh = model.chains[(model.chains.abs() < 100).all(1)]
+    assert len(fresh) / 2000 == pytest.approx(restart, abs=5 * math.sqrt(restart * (1 - restart) / 2000))
+    assert not restart or float(fresh.square().mean()) == pytest.approx(2.25, rel=5 * math.sqrt(2 / max(fresh.numel(), 1)))
 
 
 def test_adjusted_restarts_do_not_distort():
@@ -333,6 +334,13 @@ def test_samples_of_a_quadratic_energy_are_gaussian(start, temperature):
     model.chains.copy_(normal(1000, 3) / 2)
     x = model.sample(1000, generator=generator(12), temperature=temperature, steps=60, start=start)
     assert 1e-6 < stats.chi2(3000).cdf(float(x.square().sum() * 4 / temperature)) < 1 - 1e-6
+
+
+def test_samples_start_at_different_chains():
+    """Steps too small to see leave ten samples of ten chains at one each."""
+    model = quadratic(PLANE, 0.0, chains=10, step=1e-12, restart=0.0)
+    x = model.sample(10, generator=generator(15), steps=1)
+    assert torch.cdist(x, model.chains).argmin(1).sort().values.tolist() == list(range(10))
 
 
 def test_samples_outnumber_chains():
