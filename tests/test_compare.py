@@ -114,7 +114,7 @@ def test_the_truth_scores_as_the_floor_and_a_shift_does_not():
     data = sixfold.load_data("moons").unconditional()
     model = sixfold.build("flow/realnvp", data.spec, width=8, couplings=2)
     model.sample = lambda num, cond=None, generator=None: data.truth.sample(num, generator=generator)
-    floor = floor_of(data, count=5000)
+    floor = floor_of(data, count=2000)
     scored = score_run(model, data, seconds=0.0, floor=floor, rows=100)
     assert 0.3 < scored.sliced_ratio < 2.5  # of six floor pairs measured, the widest spread was a factor of 1.9
     model.sample = lambda num, cond=None, generator=None: data.truth.sample(num, generator=generator) + 0.3
@@ -134,7 +134,9 @@ def test_jobs_train_in_processes_of_their_own_and_go_on_where_they_stopped(tmp_p
     about = {"title": "t", "subtitle": "s", "command": "c"}
 
     def train(resume: bool) -> list:
-        return train_and_compare(work, out=tmp_path, workers=2, resume=resume, watch=lambda *said: heard.append(said), **about)
+        return train_and_compare(
+            work, out=tmp_path, workers=2, resume=resume, watch=lambda *said: heard.append(said), rows=200, **about
+        )
 
     first = train(False)
     assert {title for title, _ in heard} == {"flow/realnvp on moons", "gan/gan on moons"}

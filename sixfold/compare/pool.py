@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from sixfold.compare.bench import Bench
+from sixfold.compare.bench import SCORED, Bench
 from sixfold.compare.record import RunRecord
 from sixfold.run.folder import RunFolder
 from sixfold.run.training import Settings, dataset_of, run
@@ -43,10 +43,10 @@ _said: Queue[Said] | None = None
 _bench = Bench()
 
 
-def _begin(said: Queue[Said], threads: int) -> None:
-    """Start of a process: where it reports to, and its share of the cores."""
-    global _said
-    _said = said
+def _begin(said: Queue[Said], threads: int, rows: int) -> None:
+    """Start of a process: where it reports to, its share of the cores, and how much it scores."""
+    global _said, _bench
+    _said, _bench = said, Bench(rows=rows)
     torch.set_num_threads(threads)
 
 
@@ -63,13 +63,14 @@ def _work(job: Job, path: Path) -> RunRecord:
     return _bench.score(RunFolder(path))
 
 
-def run_all(jobs: Sequence[tuple[Job, Path]], *, workers: int, watch: Watch) -> list[RunRecord]:
+def run_all(jobs: Sequence[tuple[Job, Path]], *, workers: int, watch: Watch, rows: int = SCORED) -> list[RunRecord]:
     """Train every job into its folder and score it; records in the order of the jobs.
 
     Args:
         jobs: what to train and where; a folder that holds an unfinished run is gone on with.
         workers: processes at once; the cores are shared out among them.
         watch: called with a job's title and progress, in a thread of its own.
+        rows: test data and samples that are scored, at most.
 
     Raises:
         SixfoldError: of the first training that failed; the others are ended.
@@ -79,7 +80,7 @@ def run_all(jobs: Sequence[tuple[Job, Path]], *, workers: int, watch: Watch) -> 
     listener = threading.Thread(target=_listen, args=(said, watch))
     listener.start()
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(said, threads)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(said, threads, rows)) as pool:
         waiting = [pool.submit(_work, job, path) for job, path in jobs]
         try:
             return [done.result() for done in waiting]

@@ -65,7 +65,16 @@ def _plain(one: Compared) -> dict[str, Any]:
 
 
 def train_and_compare(
-    jobs: Sequence[Job], *, out: Path, workers: int, resume: bool, watch: Watch, title: str, subtitle: str, command: str
+    jobs: Sequence[Job],
+    *,
+    out: Path,
+    workers: int,
+    resume: bool,
+    watch: Watch,
+    rows: int = SCORED,
+    title: str,
+    subtitle: str,
+    command: str,
 ) -> list[Compared]:
     """Train every job and set them side by side.
 
@@ -75,14 +84,17 @@ def train_and_compare(
         workers: trainings at once.
         resume: go on with the runs that are there rather than start new ones beside them.
         watch: called with the progress of each training.
+        rows: test data and samples that are scored, at most.
         title: of the report.
         subtitle: of the report.
         command: that makes the same report again.
     """
     stems = [Settings.of(job.model, job.data, settings=job.settings).stem for job in jobs]
     folders = [RunFolder(out / stem) if resume else RunFolder.fresh(out, stem) for stem in stems]
-    records = run_all([(job, folder.path) for job, folder in zip(jobs, folders, strict=True)], workers=workers, watch=watch)
-    bench = Bench()
+    records = run_all(
+        [(job, folder.path) for job, folder in zip(jobs, folders, strict=True)], workers=workers, watch=watch, rows=rows
+    )
+    bench = Bench(rows=rows)
     compared = [_with_model(folder, bench, record) for folder, record in zip(folders, records, strict=True)]
     _write(compared, out, title=title, subtitle=subtitle, command=command)
     return compared
