@@ -311,7 +311,7 @@ def test_a_stopped_run_goes_on_bitwise(name, options, stop, tmp_path):
 @pytest.mark.filterwarnings("ignore:went back")
 def test_a_roll_back_after_resuming_is_that_of_the_whole_run(tmp_path):
     """Stopped at step 130, NaN at 145: both roll back to step 100, which the checkpoint has to hold beside the rest."""
-    recipe = Recipe(steps=200, **OFTEN)
+    recipe = Recipe(steps=200, **{**OFTEN, "validate_every": 0.0})
     expected, _ = whole_run("tiny:Blob", recipe, poison=144, until=145)
     model = fresh("tiny:Blob", poison=144, until=145)
     after = model.after_step
@@ -350,11 +350,10 @@ def test_a_finished_run_resumes_to_itself_and_a_larger_budget_goes_on(tmp_path):
 
 
 def test_minutes_are_counted_over_both_processes(tmp_path):
-    recipe = Recipe(minutes=0.01, **OFTEN)
-    start = time.monotonic()
+    recipe = Recipe(minutes=0.02, **OFTEN)
 
     def stop(progress) -> None:
-        if time.monotonic() - start > 0.3:
+        if progress.share > 0.7:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
@@ -362,8 +361,8 @@ def test_minutes_are_counted_over_both_processes(tmp_path):
     spent = read(tmp_path).header["counters"]["seconds"]
     start = time.monotonic()
     fit = fit_model(fresh("tiny:Blob"), plane(), recipe, folder=tmp_path, resume=True)
-    assert 0.6 <= fit.seconds < 0.9
-    assert time.monotonic() - start < 0.6 - spent + 0.3
+    assert fit.seconds >= 1.2
+    assert time.monotonic() - start < 1.2 - spent + 0.4
 
 
 def child(order: dict) -> int:

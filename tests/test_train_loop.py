@@ -106,23 +106,27 @@ def test_loop_equals_one_written_by_hand(cls):
 
 
 class Watched(Duel):
-    """Notes after each update which player's parameters have moved; the critic's loss reaches the generator."""
+    """Notes after each update whose parameters have a gradient and whose have moved; each loss reaches both players."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
-        self.moved: list[tuple[str, set[str]]] = []
+        self.moved: list[tuple[str, set[str], set[str]]] = []
         self.last = {name: p.detach().clone() for name, p in self.named_parameters()}
 
     def after_step(self, player: str) -> None:
         now = {name: p.detach().clone() for name, p in self.named_parameters()}
-        self.moved.append((player, {name.partition(".")[0] for name in now if not torch.equal(now[name], self.last[name])}))
+        sloped = {name.partition(".")[0] for name, p in self.named_parameters() if p.grad is not None}
+        moved = {name.partition(".")[0] for name in now if not torch.equal(now[name], self.last[name])}
+        self.moved.append((player, sloped, moved))
         self.last = now
+        self.zero_grad()
 
 
 def test_a_players_loss_moves_no_other_parameters():
     model = Watched(PLANE)
     fit_model(model, plane(), Recipe(steps=5, batch=32, **QUIET))
-    assert model.moved == [("critic", {"critic"}), ("critic", {"critic"}), ("generator", {"generator"})] * 5
+    own = {player: (player, {player}, {player}) for player in ("critic", "generator")}
+    assert model.moved == [own["critic"], own["critic"], own["generator"]] * 5
 
 
 class Stages(Duel):
@@ -287,6 +291,11 @@ def test_the_best_validation_is_kept():
     assert [r["step"] for r in fit.history if "valid" in r] == list(range(10, 101, 10))
 
 
+def test_the_end_is_always_validated():
+    fit = fit_model(Seesaw(PLANE), plane(), Recipe(steps=20, batch=32, validate_every=0.3))
+    assert [r["step"] for r in fit.history if "valid" in r] == [6, 12, 18, 20]
+
+
 def test_the_last_is_kept_on_request_and_patience_ends_a_run():
     model = Seesaw(PLANE)
     assert fit_model(model, plane(), Recipe(steps=100, batch=32, validate_every=0.1, keep_best=False)).best == 2.0
@@ -305,8 +314,10 @@ def test_validation_has_the_same_noise_every_time_and_another_seed():
 
 def test_validation_is_of_the_mean_parameters_over_the_rows_asked_for():
     """The criterion of the chosen model, computed afresh on the same rows and noise, is the one that was reported."""
+    torch.manual_seed(0)
     model = Blob(PLANE)
-    fit = fit_model(model, plane(), Recipe(steps=50, batch=20, ema=0.95, validate_rows=100, validate_every=1.0))
+    recipe = Recipe(steps=50, batch=20, ema=0.95, validate_rows=100, validate_every=1.0)
+    fit = fit_model(model, plane(), recipe)
     from sixfold.train.feed import in_order
 
     batches = in_order(
@@ -315,6 +326,10 @@ def test_validation_is_of_the_mean_parameters_over_the_rows_asked_for():
     each = torch.cat([model.criterion(batch) for batch in batches])
     assert len(each) == 100
     assert fit.best == pytest.approx(each.double().mean().item(), rel=1e-12)
+    torch.manual_seed(0)
+    unjudged = Blob(PLANE)
+    fit_model(unjudged, plane(), replace(recipe, validate_every=0.0))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), unjudged.parameters(), strict=True))
 
 
 def test_a_game_has_no_criterion_and_keeps_its_mean():
