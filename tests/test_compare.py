@@ -147,6 +147,7 @@ def test_jobs_train_in_processes_of_their_own_and_go_on_where_they_stopped(tmp_p
         "report.html",
         "report.png",
         "report.json",
+        "report.md",
     }
     again = train(True)
     weights = [torch.cat([p.flatten() for p in c[0].model.parameters()]) for c in (first, again)]

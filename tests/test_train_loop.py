@@ -510,3 +510,25 @@ def test_tensorboard_holds_the_losses(tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("players/model/loss")
     expected = [record["players"]["model"]["loss"] for record in fit.history if "players" in record]
     assert [e.value for e in events] == pytest.approx(expected, rel=1e-6)
+
+
+class Runaway(Blob):
+    """Its loss itself finds, now and then, that something ran off."""
+
+    def __init__(self, spec: DataSpec, *, bad: tuple[int, int] = (5, 6)) -> None:
+        super().__init__(spec)
+        self.bad = bad
+
+    def loss(self, batch, player):
+        terms = super().loss(batch, player)
+        if self.training and self.bad[0] <= self.seen < self.bad[1]:
+            raise Diverged("a chain left the finite numbers")
+        return terms
+
+
+@pytest.mark.filterwarnings("ignore:went back")
+def test_a_loss_that_says_diverged_is_rolled_back_too():
+    fit = fit_model(Runaway(PLANE), plane(), Recipe(steps=20, batch=32, validate_every=0.0))
+    assert fit.roll_backs == 1
+    with pytest.raises(Diverged, match=r"after 3 roll-backs.*a chain left the finite numbers"):
+        fit_model(Runaway(PLANE, bad=(5, 10**9)), plane(), Recipe(steps=20, batch=32, validate_every=0.0))

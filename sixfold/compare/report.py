@@ -58,16 +58,16 @@ def _plane_rows(made: list[list[Axes]], group: Sequence[Compared]) -> None:
 
 
 def _sheet(axes: Axes, x: Tensor, dataset: Dataset, title: str, colour: str) -> None:
-    pixels = tile(to_pixels(x, dataset.spec), columns=8)
+    pixels = tile(to_pixels(x, dataset.spec), columns=6)
     bare(axes, title).imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
     axes.title.set_color(colour)
 
 
 def _image_row(made: list[list[Axes]], group: Sequence[Compared]) -> None:
     dataset = group[0].dataset
-    _sheet(made[0][0], dataset.test.rows(64), dataset, f"{dataset.name}: data", FAMILY_COLOURS["data"])
+    _sheet(made[0][0], dataset.test.rows(36), dataset, f"{dataset.name}: data", FAMILY_COLOURS["data"])
     for axes, one in zip(made[0][1:], group, strict=False):
-        _sheet(axes, draw(one.model, 64), dataset, one.model.name, family_colour(one.model.name))
+        _sheet(axes, draw(one.model, 36), dataset, one.model.name, family_colour(one.model.name))
 
 
 def overview(compared: Sequence[Compared], path: Path) -> Path:

@@ -11,13 +11,14 @@ from sixfold.compare.bench import SCORED, Bench
 from sixfold.compare.pool import Job, Watch, run_all
 from sixfold.compare.record import RunRecord
 from sixfold.compare.report import Compared, write_report
+from sixfold.compare.table import markdown_table
 from sixfold.core.errors import BadInput
 from sixfold.run.folder import RunFolder
 from sixfold.run.training import Settings, load_run
 
 
 def compare_runs(paths: Sequence[str | Path], *, out: Path, rows: int = SCORED) -> list[Compared]:
-    """Score trained runs on the test split of their data and write ``report.html``, ``report.png`` and ``report.json``.
+    """Score trained runs on the test split of their data and write ``report.html``, ``.png``, ``.md`` and ``.json``.
 
     Args:
         paths: folders of runs.
@@ -45,6 +46,7 @@ def _write(compared: Sequence[Compared], out: Path, *, title: str, subtitle: str
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_report(compared, out, title=title, subtitle=subtitle, command=command)
+        (out / "report.md").write_text(markdown_table([c.record for c in compared]), encoding="utf-8")
         (out / "report.json").write_text(json.dumps([_plain(c) for c in compared], indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"cannot write the report to {out}: {error.strerror}. Choose another folder with --out.") from None

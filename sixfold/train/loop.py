@@ -271,6 +271,10 @@ class _Run:
                         self._update(mover, share, stop)
         except _TroubleError as trouble:
             self._roll_back(str(trouble))
+        except Diverged as trouble:  # found inside a loss, as chains that ran off; other processes would not know of it
+            if self.team.world > 1:
+                raise
+            self._roll_back(f"step {self.at.rounds + 1}: {trouble}")
         self.at.rounds += 1
         self.state.average.update(self.at.rounds)
         if self.team.world == 1:
