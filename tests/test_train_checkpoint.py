@@ -18,7 +18,7 @@ import torch
 from tiny import PLANE, Blob, plane
 
 from sixfold.core.errors import BadInput
-from sixfold.core.registry import build
+from sixfold.core.registry import build, entry, names
 from sixfold.train import checkpoint, journal
 from sixfold.train.checkpoint import load_model, read, save_model
 from sixfold.train.loop import fit_model
@@ -306,6 +306,31 @@ def test_a_stopped_run_goes_on_bitwise(name, options, stop, tmp_path):
     assert (resumed.steps, resumed.best, resumed.roll_backs) == (fit.steps, fit.best, fit.roll_backs)
     timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in f.history] for f in (fit, resumed)]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_model_goes_on_bitwise(name, tmp_path):
+    """The library's own models, each stopped after 3 of 6 rounds with its own optimiser and averaging."""
+    recipe = Recipe.of(entry(name).recipe, {"steps": 6, "batch": 32, "validate_rows": 32, "validate_every": 1.0})
+    expected, _ = whole_run(name, recipe)
+    model = fresh(name)
+
+    after, turns = model.after_step, []
+
+    def signalled(player: str) -> None:
+        after(player)
+        turns.append(player)
+        if len(turns) == 3 * sum(p.steps for p in model.players().values()):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    model.after_step = signalled
+    with pytest.raises(Interrupted):
+        fit_model(model, plane(), recipe, folder=tmp_path)
+    assert read(tmp_path).header["counters"]["rounds"] == 3
+    model = fresh(name)
+    fit_model(model, plane(), recipe, folder=tmp_path, resume=True)
+    assert same(model, expected)
+    assert same(load_model(tmp_path), expected)
 
 
 @pytest.mark.filterwarnings("ignore:went back")
