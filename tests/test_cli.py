@@ -25,9 +25,9 @@ QUICK = ["--steps", "6", "--width", "8", "--couplings", "2", "--quiet"]
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sixfold", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
-    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    words = [sys.executable, "-m", "sixfold", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +300,22 @@ def test_a_table_keeps_the_names_of_its_columns(tmp_path, monkeypatch):
     assert main(["sample", "run", "-n", "3", "--out", "drawn"]) == 0
     for file in ("run/samples.csv", "drawn.csv"):
         assert (tmp_path / file).read_text().splitlines()[0] == "height,weight"
+
+
+def test_a_refused_resume_leaves_the_configuration(trained, capsys):
+    before = (trained / "config.json").read_text()
+    other = [word if word != "8" else "16" for word in QUICK]
+    assert main(["fit", "flow/realnvp", "--data", "moons", "--out", str(trained), *other, "--resume"]) == 2
+    assert "width" in capsys.readouterr().err
+    assert (trained / "config.json").read_text() == before
+
+
+def test_two_devices_share_a_run(tmp_path):
+    words = ["fit", "flow/realnvp", "--data", "moons", "--devices", "2", *QUICK]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("index.html") == 1
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["moons-flow-realnvp"]
+    refused = run(*words, "--out", "runs/moons-flow-realnvp", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "already holds a run" in refused.stderr

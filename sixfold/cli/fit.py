@@ -17,7 +17,7 @@ from sixfold.run.folder import RunFolder
 from sixfold.run.training import Settings, dataset_of, run
 from sixfold.train.progress import Bar
 from sixfold.train.recipe import Recipe
-from sixfold.train.team import launch, leave
+from sixfold.train.team import launch
 
 _USAGE = "usage: sixfold fit NAME --data D [options]; `sixfold list` shows the names, `sixfold fit NAME --help` its options.\n"
 _RUN = ("data", "out", "conditional", "resume", "config", "print_config", "quiet")
@@ -92,15 +92,15 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     shared = "WORLD_SIZE" in os.environ
     if settings.recipe.devices > 1 and not shared:
-        launch(settings.recipe.devices, ["-m", "sixfold", "fit", *arguments])
+        # One folder for all: each process would number a fresh one for itself.
+        place = [] if how["out"] else ["--out", str(_default_folder(settings, resume=how["resume"]).path)]
+        launch(settings.recipe.devices, ["-m", "sixfold", "fit", *arguments, *place])
     dataset = dataset_of(settings.data, conditional=settings.conditional)
     folder = RunFolder(how["out"]) if how["out"] else _default_folder(settings, resume=how["resume"])
     with Bar(settings.model) as bar:
         run(settings, dataset, folder, resume=how["resume"], watch=None if how["quiet"] else bar)
     if int(os.environ.get("RANK", "0")) == 0:
         sys.stdout.write(f"{folder.path}: model, samples and {folder.page_path.name}\n")
-    if shared:
-        leave()
     return 0
 
 

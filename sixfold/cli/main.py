@@ -56,8 +56,16 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. ``SIXFOLD_DEBUG=1`` shows the traceback behind a user's error."""
+    code = _coded(sys.argv[1:] if arguments is None else arguments)
+    if "WORLD_SIZE" in os.environ:  # one of several processes under torchrun, which end in a way of their own
+        importlib.import_module("sixfold.train.team").leave(code)
+    return code
+
+
+def _coded(arguments: Sequence[str]) -> int:
+    """Run a command; what a user did wrong becomes one line and an exit code."""
     try:
-        return dispatch(sys.argv[1:] if arguments is None else arguments)
+        return dispatch(arguments)
     except SixfoldError as error:
         if os.environ.get("SIXFOLD_DEBUG"):
             raise

@@ -136,6 +136,7 @@ def run(settings: Settings, dataset: Dataset, folder: RunFolder | None, *, resum
     path = None if folder is None else folder.path
     result = fit_model(model, dataset, settings.recipe, folder=path, resume=resume, on_step=watch)
     if folder is not None and leads:
+        _describe(folder, settings, model, dataset.columns)
         best = {} if result.best is None else {"best validation": f"{result.best:.4f} per datum"}
         write_page(folder, model, dataset, {"steps": f"{result.steps:,}", "training": f"{result.seconds:.1f} s", **best})
     return model
@@ -145,6 +146,12 @@ def _claim(folder: RunFolder, settings: Settings, model: GenerativeModel, column
     """Write the configuration into a folder that holds no run yet, or one that is to go on."""
     if folder.config_path.exists() and not resume:
         raise BadInput(f"{folder.path} already holds a run. Go on with --resume, or choose another folder with --out.")
+    if folder.config_path.exists():
+        return  # the loop will say whether these settings can go on; until it has, the folder keeps its own
+    _describe(folder, settings, model, columns)
+
+
+def _describe(folder: RunFolder, settings: Settings, model: GenerativeModel, columns: Sequence[str]) -> None:
     versions = {"sixfold": __version__, "torch": torch.__version__, "python": platform.python_version()}
     about = {"options": model.options, "spec": model.spec.to_json(), "columns": list(columns), "versions": versions}
     folder.write_config({"settings": settings.to_json(), **about})
