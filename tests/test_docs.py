@@ -37,6 +37,15 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     exec(compile(quick, "README.md", "exec"), {})
 
 
+def test_commands_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, commands = blocks("README.md", "sh")
+    for line in commands.splitlines():
+        words = line.split()[1:]
+        quick = {"fit": ["--steps", "2", "--width", "8", "--quiet"], "compare": ["--rows", "50"], "score": ["--effort", "2"]}
+        assert main([*words, *quick.get(words[0], [])]) == 0, line
+
+
 def test_the_model_of_the_page_keeps_the_contract(tmp_path, monkeypatch):
     (code,) = blocks("docs/add-a-model.md", "python")
     (tmp_path / "your").mkdir()
