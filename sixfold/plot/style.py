@@ -1,4 +1,4 @@
-"""One visual language: a colour for each family, a colour map for density and one for energy, quiet axes.
+"""One visual language: a colour for each family, a colour map for density, quiet axes.
 
 The colours are Okabe and Ito's, told apart by colour-blind readers; lines also differ in dash, so that they survive grey
 printing.
@@ -26,18 +26,8 @@ FAMILY_COLOURS = {
     "latent": "#8C6D1F",
     "data": "#444444",
 }
-FAMILY_DASHES = {
-    "autoregressive": "solid",
-    "vae": (0, (6, 2)),
-    "flow": (0, (4, 2, 1, 2)),
-    "gan": (0, (1, 1.5)),
-    "energy": (0, (8, 2, 1, 2, 1, 2)),
-    "diffusion": (0, (3, 1.5)),
-    "latent": (0, (2, 4)),
-    "data": "solid",
-}
+DASHES = ("solid", (0, (6, 2)), (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (8, 2, 1, 2, 1, 2)), (0, (3, 1.5)), (0, (2, 4)))
 DENSITY = "magma"
-ENERGY = "cividis"
 
 _RC: Any = {
     "font.size": 9,
