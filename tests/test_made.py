@@ -141,7 +141,7 @@ def lattice(model, *, reach=20.0, spacing=0.2):
     """Points of the plane in the units of the data, and the area of each."""
     u = torch.arange(-reach, reach, spacing, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(u, u, indexing="ij"), -1).reshape(-1, 2)
-    return model.codec.decode(grid), float(spacing**2 * model.codec.parts[0].std.prod())
+    return model.elements.codec.decode(grid), float(spacing**2 * model.elements.codec.parts[0].std.prod())
 
 
 def test_density_in_the_plane_integrates_to_one_in_the_units_of_the_data():
@@ -231,7 +231,7 @@ def test_real_samples_have_the_stated_density():
 
 def _cell(model, x):
     """Which of eight parts of the plane; their edges run midway between points of the lattice."""
-    u = model.codec.parts[0].encode(x.double(), Draws(len(x)))[0] - 0.025
+    u = model.elements.codec.parts[0].encode(x.double(), Draws(len(x)))[0] - 0.025
     return (u[:, 0] > 0.0).long() + 2 * (u[:, 1] > 0.2).long() + 4 * (u[:, 0].square() > 1.0).long()
 
 

@@ -134,7 +134,7 @@ def test_weights_are_unbiased_and_the_bound_lies_below_the_truth(spec):
 def _by_quadrature(model, x):
     """log integral of p(x|z) N(z; 0, 1) dz, (B,), for a code of one number."""
     z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
-    u, logdet = model._inside(x)
+    u, logdet = model.elements.encode(x, model.dtype)
     with torch.no_grad():
         params = model._params(z[:, None], None).expand(len(x), len(z), -1, -1)
         log_p = model.head.log_prob(params, u[:, None].expand(-1, len(z), -1)).sum(2)
@@ -185,7 +185,7 @@ def test_real_samples_include_the_noise_of_the_likelihood_and_decode_does_not():
 def test_the_kl_is_that_of_monte_carlo(latent):
     model, num = scrambled(VAE(PLANE, latent=latent, width=8)), 200_000
     x = data(PLANE, 1)
-    mean, std = (v.detach() for v in model._posterior(model._inside(x)[0], None))
+    mean, std = (v.detach() for v in model._posterior(model.elements.encode(x, model.dtype)[0], None))
     q = torch.distributions.Normal(mean, std)
     z = mean + std * torch.randn(num, latent, generator=seeded(), dtype=torch.float64)
     draws = (q.log_prob(z) - torch.distributions.Normal(torch.zeros_like(mean), 1.0).log_prob(z)).sum(1)
@@ -269,7 +269,7 @@ def test_encoder_and_decoder_both_see_the_condition(spec):
 def test_codes_are_draws_from_the_posterior(spec):
     model, num = scrambled(VAE(spec, latent=2, width=8)), 20_000
     code = model.encode(data(spec, 1).expand(num, *spec.shape), generator=seeded())
-    mean, std = model._posterior(model._inside(data(spec, 1))[0], None)
+    mean, std = model._posterior(model.elements.encode(data(spec, 1), model.dtype)[0], None)
     standard = ((code.z - mean) / std).detach()
     assert min(stats.kstest(standard[:, i].numpy(), "norm").pvalue for i in range(2)) > ALARM / 2
     torch.testing.assert_close(code.mean, mean.detach().expand(num, -1))

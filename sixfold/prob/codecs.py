@@ -191,3 +191,33 @@ def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False)
     if name == "standardise":
         return Chain(first, Standardise(spec.shape, shared=shared))
     return Chain(first, Affine(shift=0.5, scale=0.5))
+
+
+class Elements(nn.Module):
+    """Data as the flat elements of a likelihood head, (B, D): discrete ones as they are, real ones standardised.
+
+    Args:
+        spec: what one datum is.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.codec = None if spec.support.discrete else codec_for(spec)
+
+    def fit(self, x: Tensor) -> None:
+        """Take the statistics of real training data."""
+        if self.codec is not None:
+            self.codec.fit(x)
+
+    def encode(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Elements, (B, D), and the log-determinant, (B,), which is 0 for discrete data; floats are of ``dtype``."""
+        if self.codec is None:
+            return x.flatten(1).long(), torch.zeros(len(x), device=x.device, dtype=dtype)
+        u, logdet = self.codec.encode(x, Draws(len(x), device=x.device, dtype=dtype))  # real data draw nothing
+        return u.flatten(1), logdet
+
+    def decode(self, u: Tensor) -> Tensor:
+        """Data of elements, (B, D) to (B, *shape)."""
+        u = u.reshape(-1, *self.spec.shape)
+        return u.to(self.spec.dtype) if self.codec is None else self.codec.decode(u)

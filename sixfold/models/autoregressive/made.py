@@ -24,14 +24,13 @@ import math
 import torch
 from torch import Tensor
 
-from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput
 from sixfold.core.likelihood import Exact, LogProb, Measure
 from sixfold.core.model import Array, Batch, Filled, GenerativeModel, Split, Terms
 from sixfold.core.signature import Count, Natural, Positive
 from sixfold.core.spec import DataSpec
 from sixfold.nn.masked import MaskedMLP
-from sixfold.prob.codecs import codec_for
+from sixfold.prob.codecs import Elements
 from sixfold.prob.heads import head_for
 
 NUMBERS = 2**25  # of the network's output held at once while a likelihood is computed: 128 MB
@@ -61,7 +60,7 @@ class MADE(GenerativeModel):
     ) -> None:
         super().__init__(spec)
         self.head = head_for(spec, components=components)
-        self.codec = None if spec.support.discrete else codec_for(spec)
+        self.elements = Elements(spec)
         self.net = MaskedMLP(
             permutations(spec.dims, orders), inputs=self.head.inputs, outputs=self.head.outputs,
             width=width, depth=depth, cond=spec.cond.size, direct=direct,
@@ -71,10 +70,9 @@ class MADE(GenerativeModel):
     def prepare(self, data: Split) -> None:
         """Statistics of the codec; the output starts as the independent distribution of each element."""
         x = data.rows()
-        if self.codec is not None:
-            self.codec.fit(x)
+        self.elements.fit(x)
         few = x[:: max(1, len(x) // 10_000)]
-        u, _ = self._inside(few.to(self.device))
+        u, _ = self.elements.encode(few.to(self.device), self.dtype)
         self.net.bias.copy_(self.head.marginal(u))
 
     def loss(self, batch: Batch, player: str) -> Terms:
@@ -123,10 +121,10 @@ class MADE(GenerativeModel):
         """
         draws = self.draws(num, generator)
         cond = self.take_cond(cond, num)
-        u = torch.zeros(num, self.spec.dims, device=self.device, dtype=torch.long if self.codec is None else self.dtype)
+        u = torch.zeros(num, self.spec.dims, device=self.device, dtype=torch.long if self.elements.codec is None else self.dtype)
         known = torch.zeros_like(u, dtype=torch.bool)
         self._complete(u, known, draws.integers(len(self.net.orders)), cond, generator, temperature)
-        return self._outside(u)
+        return self.elements.decode(u)
 
     @torch.no_grad()
     def fill(
@@ -158,12 +156,12 @@ class MADE(GenerativeModel):
         cond, mask = self.take_cond(cond, len(x)), self._known(known, len(x))
         exact = self._come_first(mask)
         count = len(self.net.orders) * (1 if exact else tries)
-        u = self._inside(x)[0].repeat_interleave(count, 0)
+        u = self.elements.encode(x, self.dtype)[0].repeat_interleave(count, 0)
         order = (torch.arange(count, device=self.device) % len(self.net.orders)).repeat(len(x))
         conds = None if cond is None else cond.repeat_interleave(count, 0)
         weight = self._complete(u, mask.repeat_interleave(count, 0), order, conds, generator, 1.0).reshape(len(x), count)
         chosen = torch.multinomial(weight.softmax(1), 1, generator=generator).squeeze(1)
-        drawn = self._outside(u.reshape(len(x), count, -1)[torch.arange(len(x), device=self.device), chosen])
+        drawn = self.elements.decode(u.reshape(len(x), count, -1)[torch.arange(len(x), device=self.device), chosen])
         return Filled(torch.where(mask.reshape(x.shape), x, drawn), exact)
 
     def _known(self, known: Array, num: int) -> Tensor:
@@ -178,20 +176,9 @@ class MADE(GenerativeModel):
         turned = mask[:, self.net.orders]  # (B, K, D)
         return not bool((turned[..., 1:] & ~turned[..., :-1]).any())
 
-    def _inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Flat elements as the head takes them, (B, D), and the codec's log-determinant, (B,)."""
-        if self.codec is None:
-            return x.flatten(1).long(), torch.zeros(len(x), device=self.device, dtype=self.dtype)
-        u, logdet = self.codec.encode(x, Draws(len(x), device=self.device, dtype=self.dtype))
-        return u.flatten(1), logdet
-
-    def _outside(self, u: Tensor) -> Tensor:
-        u = u.reshape(-1, *self.spec.shape)
-        return u.to(self.spec.dtype) if self.codec is None else self.codec.decode(u)
-
     def _log_prob(self, x: Tensor, order: Tensor, cond: Tensor | None) -> Tensor:
         """Nats of each datum in its order, (B,)."""
-        u, logdet = self._inside(x)
+        u, logdet = self.elements.encode(x, self.dtype)
         features = self.spec.cond.features(cond, logdet)
         params = self.net(self.head.embed(u, self.dtype), order, features)
         return self.head.log_prob(params, u).sum(1) + logdet

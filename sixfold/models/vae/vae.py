@@ -23,14 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput
 from sixfold.core.likelihood import LogProb, Lower, Measure
 from sixfold.core.model import Array, Batch, GenerativeModel, Latent, Split, Terms
 from sixfold.core.signature import Count, Natural, NonNegative, Positive, Share
 from sixfold.core.spec import DataSpec
 from sixfold.nn.mlp import MLP
-from sixfold.prob.codecs import codec_for
+from sixfold.prob.codecs import Elements
 from sixfold.prob.heads import head_for
 
 NUMBERS = 2**24  # of the decoder's output held at once while a bound is computed: 64 MB
@@ -67,7 +66,7 @@ class VAE(GenerativeModel):
         super().__init__(spec)
         self.latent, self.beta, self.particles, self.start, self.beta_warmup = latent, beta, particles, start, beta_warmup
         self.head = head_for(spec)
-        self.codec = None if spec.support.discrete else codec_for(spec)
+        self.elements = Elements(spec)
         net = partial(MLP, width=width, depth=depth, cond=spec.cond.size)
         self.encoder = net(spec.dims * self.head.inputs, 2 * latent)
         self.decoder = net(latent, self.numbers)
@@ -76,17 +75,16 @@ class VAE(GenerativeModel):
     def prepare(self, data: Split) -> None:
         """Statistics of the codec; the decoder starts near each element's own distribution, real ones narrowed by ``start``."""
         x = data.rows()
-        if self.codec is not None:
-            self.codec.fit(x)
+        self.elements.fit(x)
         few = x[:: max(1, len(x) // 10_000)]
-        u, _ = self._inside(few.to(self.device))
+        u, _ = self.elements.encode(few.to(self.device), self.dtype)
         last = self.decoder.layers[-1]
         assert isinstance(last, nn.Linear)
         # Real data are taken as narrow as they will be once the code explains them: see ``start``.
-        last.bias.copy_(self.head.marginal(u if self.codec is None else self.start * u).flatten())
+        last.bias.copy_(self.head.marginal(u if self.elements.codec is None else self.start * u).flatten())
 
     def loss(self, batch: Batch, player: str) -> Terms:
-        u, logdet = self._inside(batch.x)
+        u, logdet = self.elements.encode(batch.x, self.dtype)
         mean, std = self._posterior(u, batch.cond)
         recon, ratio = self._weigh(u, mean, std, batch.draws.normal(self.particles, self.latent), batch.cond)
         beta = self.beta * min(1.0, batch.progress / self.beta_warmup) if self.beta_warmup else self.beta
@@ -122,7 +120,7 @@ class VAE(GenerativeModel):
     def encode(self, x: Array, cond: Array | int | None = None, *, generator: torch.Generator | None = None) -> Latent:
         """A draw of each datum's code from the posterior, and the posterior's mean, (B, Z)."""
         x, cond = self.take(x), self.take_cond(cond, len(x))
-        mean, std = self._posterior(self._inside(x)[0], cond)
+        mean, std = self._posterior(self.elements.encode(x, self.dtype)[0], cond)
         return Latent(mean + std * self.draws(len(x), generator).normal(self.latent), mean)
 
     @torch.no_grad()
@@ -139,7 +137,7 @@ class VAE(GenerativeModel):
         code = torch.as_tensor(z).to(self.device, self.dtype)
         if code.ndim != 2 or code.shape[1] != self.latent:
             raise BadInput(f"codes must have shape (B, {self.latent}); got {tuple(code.shape)}. `encode` gives such codes.")
-        return self._outside(self.head.mode(self._params(code, self.take_cond(cond, len(code)))))
+        return self.elements.decode(self.head.mode(self._params(code, self.take_cond(cond, len(code)))))
 
     @torch.no_grad()
     def sample(
@@ -160,23 +158,12 @@ class VAE(GenerativeModel):
         """
         draws, cond = self.draws(num, generator), self.take_cond(cond, num)
         z = math.sqrt(temperature) * draws.normal(self.latent)
-        return self._outside(self.head.sample(self._params(z, cond), draws, temperature=temperature))
+        return self.elements.decode(self.head.sample(self._params(z, cond), draws, temperature=temperature))
 
     @property
     def numbers(self) -> int:
         """How many the decoder gives for one datum."""
         return self.spec.dims * self.head.outputs
-
-    def _inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Flat elements as the head takes them, (B, D), and the codec's log-determinant, (B,)."""
-        if self.codec is None:
-            return x.flatten(1).long(), torch.zeros(len(x), device=self.device, dtype=self.dtype)
-        u, logdet = self.codec.encode(x, Draws(len(x), device=self.device, dtype=self.dtype))
-        return u.flatten(1), logdet
-
-    def _outside(self, u: Tensor) -> Tensor:
-        u = u.reshape(-1, *self.spec.shape)
-        return u.to(self.spec.dtype) if self.codec is None else self.codec.decode(u)
 
     def _posterior(self, u: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x), (B, Z) each; the least one keeps its logarithm in the KL finite."""
@@ -200,7 +187,7 @@ class VAE(GenerativeModel):
 
     def _bound(self, x: Tensor, cond: Tensor | None, effort: int, generator: torch.Generator | None) -> Tensor:
         """The importance-weighted bound, (B,), its codes taken in turns of bounded memory."""
-        u, logdet = self._inside(x)
+        u, logdet = self.elements.encode(x, self.dtype)
         mean, std = self._posterior(u, cond)
         turn = max(1, NUMBERS // max(1, len(x) * self.numbers))
         total = torch.full_like(logdet, -math.inf)
