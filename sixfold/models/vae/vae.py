@@ -12,7 +12,7 @@ Source:  Auto-Encoding Variational Bayes (Kingma & Welling, 2014), arXiv:1312.61
          Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), arXiv:1509.00519, Eq. (8) and (14).
 Differs: beta weighs the KL (Higgins et al., 2017) and rises to its value over the first part of a run; SiLU networks; the
          likelihood of real data starts narrow (``start``), since a wide one learns to ignore the code. The second bound is the
-         objective when ``particles`` is more than 1; of real points in the plane the first stays far from the truth (``:points``).
+         objective when ``particles`` is more than 1; of points in the plane the first stays far from the truth (``:points``).
 """
 
 from __future__ import annotations
