@@ -309,23 +309,32 @@ class Verdict:
     reason: str
 
 
-def _floor_of(p: MeanLogProb[Any]) -> float | None:
-    """A number below the true mean, with 95% confidence; ``None`` when the kind gives none."""
-    if issubclass(p.kind, Lower) or p.kind is Numerical or (p.kind is Estimate and p.bias in ("none", "low")):
-        return p.interval()[0]
-    return None
+def _has_floor(p: MeanLogProb[Any]) -> bool:
+    """Whether the number's interval lies below the truth: its kind says that it does not err upwards."""
+    return issubclass(p.kind, Lower) or p.kind is Numerical or (p.kind is Estimate and p.bias in ("none", "low"))
 
 
-def _ceiling_of(p: MeanLogProb[Any]) -> float | None:
-    if issubclass(p.kind, Upper) or p.kind is Numerical or (p.kind is Estimate and p.bias in ("none", "high")):
-        return p.interval()[1]
-    return None
+def _has_ceiling(p: MeanLogProb[Any]) -> bool:
+    return issubclass(p.kind, Upper) or p.kind is Numerical or (p.kind is Estimate and p.bias in ("none", "high"))
 
 
-def verdict(a: MeanLogProb[Any], b: MeanLogProb[Any]) -> Verdict:
+def _apart(a: MeanLogProb[Any], b: MeanLogProb[Any]) -> tuple[float, float]:
+    """95% interval of the difference of two means, without their tolerances, whatever the data have in common."""
+    # The standard error of a difference is at most the sum of the two: paired or not, this interval is wide enough.
+    half = 1.96 * sum(math.inf if math.isnan(p.stderr) else p.stderr for p in (a, b))
+    return a.value - b.value - half, a.value - b.value + half
+
+
+def verdict(a: MeanLogProb[Any], b: MeanLogProb[Any], paired: tuple[float, float] | None = None) -> Verdict:
     """Which of two models gives data the higher likelihood, if that is implied.
 
-    ``a`` is higher only when a number below a's truth exceeds a number above b's.
+    ``a`` is higher only when its kind bounds its truth from below, the kind of ``b`` bounds that of ``b`` from above, and the
+    interval of a - b, widened by both tolerances, lies above zero.
+
+    Args:
+        a, b: mean log-probabilities of the same data.
+        paired: 95% interval of mean a - b, in nats, from their difference datum by datum or part by part, without tolerances.
+            Left out, the two standard errors are added, which is right but wider.
 
     Raises:
         NotComparable: when the numbers are of different data or unnormalised for different models.
@@ -334,10 +343,13 @@ def verdict(a: MeanLogProb[Any], b: MeanLogProb[Any]) -> Verdict:
     if Unnormalised in (a.kind, b.kind):
         _same_constant(a.kind, a.scope, b.kind, b.scope)
         a, b = replace(a, kind=Exact), replace(b, kind=Exact)
-    for one, two, relation in ((a, b, "higher"), (b, a, "lower")):
-        low, high = _floor_of(one), _ceiling_of(two)
-        if low is not None and high is not None and low > high:
-            return Verdict(relation, f"{one} lies above {two}")  # type: ignore[arg-type]
-    if None in (_ceiling_of(a), _ceiling_of(b)) or None in (_floor_of(a), _floor_of(b)):
+    slack = a.tolerance + b.tolerance
+    low, high = paired or _apart(a, b)
+    may_be_higher, may_be_lower = _has_floor(a) and _has_ceiling(b), _has_ceiling(a) and _has_floor(b)
+    if may_be_higher and low - slack > 0:
+        return Verdict("higher", f"{a} lies above {b}")
+    if may_be_lower and high + slack < 0:
+        return Verdict("lower", f"{b} lies above {a}")
+    if not (may_be_higher and may_be_lower):
         return Verdict("not implied", f"{a.kind.__name__} against {b.kind.__name__} does not order the truths")
-    return Verdict("undecided", "the intervals meet")
+    return Verdict("undecided", "the intervals meet" if paired is None else "the interval of the difference holds zero")
