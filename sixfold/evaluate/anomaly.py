@@ -57,6 +57,7 @@ Class = Literal["outliers", "inliers"]
 
 TPR = 0.95
 REFERENCE = 1000
+RESAMPLES = 2000
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
@@ -143,13 +144,8 @@ class _Curves:
     def auroc(self) -> Score:
         areas = (self.outside * self.beaten).sum(1) / self.outside.sum(1)
         area, variance = float(areas[0]), self._delong(float(areas[0]))
-        if variance <= 0.0:
-            least = int(min(self.inside[0].sum(), self.outside[0].sum()))
-            low, high, method = *_wilson(area, least), f"Wilson for {least}: DeLong's variance is zero"
-        else:
-            middle, half = math.log(area / (1 - area)), Z * math.sqrt(variance) / (area * (1 - area))
-            low, high, method = _sigmoid(middle - half), _sigmoid(middle + half), "DeLong, logit"
-        return Score(area, low, high, method, jackknife(area, areas[1:]).parts)
+        score = jackknife(area, areas[1:])
+        return self._within(replace(score, method="DeLong"), Z * math.sqrt(variance))
 
     def _delong(self, area: float) -> float:
         """Variance of the area: that of its two structural components, V10 over outliers and V01 over inliers."""
@@ -158,31 +154,48 @@ class _Curves:
         above = 1 - (outside.cumsum(0) - outside / 2) / many
         s10 = (outside * (self.beaten[0] - area).square()).sum() / (many - 1)
         s01 = (inside * (above - area).square()).sum() / (more - 1)
-        variance = float(s10 / many + s01 / more)
-        return variance if variance > 1e-24 else 0.0  # what rounding leaves of zero
+        return float(s10 / many + s01 / more)
 
     def average_precision(self, positive: Class) -> Score:
         pair = (self.inside, self.outside) if positive == "inliers" else (self.outside.flip(1), self.inside.flip(1))
         found, others = pair
         hits = found.cumsum(1)
         precision = hits / (hits + others.cumsum(1)).clamp_min(1)
-        return self._score((found * precision).sum(1) / hits[:, -1])
+        values = (found * precision).sum(1) / hits[:, -1]
+        score = jackknife(float(values[0]), values[1:])
+        return self._within(score, score.half)
 
     def fpr_at_tpr(self, tpr: float) -> Score:
         total = self.inside.sum(1, keepdim=True)
         kept = self.inside.cumsum(1) >= tpr * total - 1e-9 * total  # rounding of the product must not cost a datum
         threshold = kept.long().argmax(1, keepdim=True)
-        passed = self.outside.cumsum(1).gather(1, threshold)[:, 0]
-        return self._score(passed / self.outside.sum(1))
+        passed = self.outside.cumsum(1).gather(1, threshold)[:, 0] / self.outside.sum(1)
+        score, spread = jackknife(float(passed[0]), passed[1:]), self._shares_passed(tpr)
+        low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return replace(score, low=min(low, score.value), high=max(high, score.value), method=f"bootstrap, {RESAMPLES} draws")
 
-    def _score(self, values: Tensor) -> Score:
-        """Share with its jackknife interval within [0, 1]; Wilson's for the smaller class where no part changes anything."""
-        score = jackknife(float(values[0]), values[1:])
-        if score.half > 0.0:
-            return replace(score, low=max(score.low, 0.0), high=min(score.high, 1.0))
+    def _shares_passed(self, tpr: float) -> np.ndarray[Any, Any]:
+        """Draws of the share of outliers that pass, (RESAMPLES,): of the threshold, and of the share given it.
+
+        The r-th of m inliers drawn with replacement is the ceil(m u)-th of them, u ~ Beta(r, m - r + 1). Outliers get Jeffreys'
+        posterior, which unlike their own bootstrap leaves a share of 0 or 1 in doubt.
+        """
+        rng, inside, outside = np.random.default_rng(0), self.inside[0].cumsum(0).numpy(), self.outside[0].cumsum(0).numpy()
+        many, rank = outside[-1], math.ceil(tpr * inside[-1] * (1 - 1e-9))
+        drawn = rng.beta(rank, inside[-1] - rank + 1, RESAMPLES)
+        passed = outside[np.searchsorted(inside, np.ceil(drawn * inside[-1]))]
+        shares: np.ndarray[Any, Any] = rng.beta(passed + 0.5, many - passed + 0.5)
+        return shares
+
+    def _within(self, score: Score, half: float) -> Score:
+        """Share with an interval of half-width ``half`` made on the logit scale; Wilson's for the smaller class without one."""
+        if half > 1e-12:  # what rounding leaves of zero is less
+            middle, width = math.log(score.value / (1 - score.value)), half / (score.value * (1 - score.value))
+            low, high = (1 / (1 + math.exp(-m)) for m in (middle - width, middle + width))
+            return replace(score, low=low, high=high, method=f"{score.method}, logit")
         least = int(min(self.inside[0].sum(), self.outside[0].sum()))
         low, high = _wilson(score.value, least)
-        return replace(score, low=low, high=high, method=f"Wilson for {least}: no part changes the value")
+        return replace(score, low=low, high=high, method=f"Wilson for {least}: the variance is zero")
 
 
 def _scores(scores: Array, name: str) -> Tensor:
@@ -199,10 +212,6 @@ def _tally(place: Tensor, levels: int) -> Tensor:
     by_part = torch.bincount(fold(len(place)) * levels + place, minlength=PARTS * levels).reshape(PARTS, levels)
     whole = by_part.sum(0)
     return torch.cat([whole[None], whole - by_part]).double()
-
-
-def _sigmoid(x: float) -> float:
-    return float(torch.tensor(x, dtype=torch.float64).sigmoid())
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
@@ -286,7 +295,8 @@ def _steepness(model: GenerativeModel, x: Tensor, generator: torch.Generator | N
             if height is None or not height.requires_grad:
                 return None
             (slope,) = torch.autograd.grad(height.sum(), point)
-    return torch.linalg.vector_norm(slope.flatten(1).double(), dim=1)
+    length: Tensor = torch.linalg.vector_norm(slope.flatten(1).double(), dim=1)
+    return length
 
 
 def _height(model: GenerativeModel, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
@@ -302,7 +312,8 @@ def _misfit(model: HasLatent, x: Tensor, cond: Tensor | None, generator: torch.G
         return None
     again, truth = model.decode(latent.z if latent.mean is None else latent.mean, cond).cpu(), x.cpu()
     errors = (again != truth).double() if tokens else (again.double() - truth.double()).square()
-    return torch.sum(errors.flatten(1), 1)
+    total: Tensor = errors.flatten(1).sum(1)
+    return total
 
 
 def compressed_bits(x: Array, spec: DataSpec) -> Tensor:

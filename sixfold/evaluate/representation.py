@@ -46,7 +46,7 @@ _Reader: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Predicted test labels from training codes and their labels."""
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-ROWS = 20_000
+ROWS = 10_000
 DRAWS = 5
 HELD = 0.2
 
