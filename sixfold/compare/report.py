@@ -1,134 +1,137 @@
-"""A comparison as one picture and one self-contained page."""
+"""The report of a comparison: one self-contained page, and its pictures as PNG files beside it."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-import torch
-from matplotlib.axes import Axes
-from torch import Tensor
-
-from sixfold.compare.record import RunRecord
-from sixfold.compare.table import columns, implied, methods, models
-from sixfold.core.dataset import Dataset
-from sixfold.core.model import GenerativeModel
-from sixfold.plot.images import tile, to_pixels
+from sixfold.compare.meaning import meaning
+from sixfold.compare.note import Note
+from sixfold.compare.outcome import Outcome
+from sixfold.compare.pictures import Picture, write_pictures
+from sixfold.compare.table import Cell, Column, Row, View
 from sixfold.plot.page import picture, render
-from sixfold.plot.plane import Window, density, points
-from sixfold.plot.style import FAMILY_COLOURS, bare, family_colour, figure, save, style
+from sixfold.plot.style import family_colour
 from sixfold.run.folder import write_text
-from sixfold.run.pictures import draw, log_density_of
 
 _TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One trained model of a comparison with its data, its score and, where it has one, its folder."""
+class Head:
+    """A column with the number of the footnote that says why it is not to be believed; 0 without one."""
 
-    model: GenerativeModel
-    dataset: Dataset
-    record: RunRecord
-    folder: Path | None = None
+    column: Column
+    mark: int
 
 
-def _plane_rows(made: list[list[Axes]], group: Sequence[Compared]) -> None:
-    """Densities above, samples below; the data in the first column."""
-    dataset = group[0].dataset
-    data = dataset.test.rows(2000)
-    window, truth = Window.around(data), dataset.truth
-    top = None if truth is None else float(truth.log_prob(window.grid(120)).max().exp())
-    if truth is not None:
-        density(made[0][0], truth.log_prob, window, top=top, title=f"{dataset.name}: truth")
-    else:
-        bare(made[0][0])
-    points(made[1][0], data, window, colour=FAMILY_COLOURS["data"], title="data")
-    for above, below, one in zip(made[0][1:], made[1][1:], group, strict=False):
-        shown = log_density_of(one.model)
-        if shown is None:
-            bare(above, one.model.name).text(0.5, 0.5, "no density", ha="center", va="center", transform=above.transAxes)
-        else:
-            density(above, shown, window, top=top, title=one.model.name)
-        above.title.set_color(family_colour(one.model.name))
-        points(below, draw(one.model, 2000), window, colour=family_colour(one.model.name))
+@dataclass(frozen=True)
+class Line:
+    """A metric of the whole table, where metrics are rows: its column, and the cell of every model and reference."""
+
+    column: Column
+    cells: tuple[Cell, ...]
 
 
-def _sheet(axes: Axes, x: Tensor, dataset: Dataset, title: str, colour: str) -> None:
-    pixels = tile(to_pixels(x, dataset.spec), columns=6)
-    bare(axes, title).imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
-    axes.title.set_color(colour)
-
-
-def _image_row(made: list[list[Axes]], group: Sequence[Compared]) -> None:
-    dataset = group[0].dataset
-    _sheet(made[0][0], dataset.test.rows(36), dataset, f"{dataset.name}: data", FAMILY_COLOURS["data"])
-    for axes, one in zip(made[0][1:], group, strict=False):
-        _sheet(axes, draw(one.model, 36), dataset, one.model.name, family_colour(one.model.name))
-
-
-def overview(compared: Sequence[Compared], path: Path) -> Path:
-    """One PNG: a column a model, rows of densities and samples for the plane, of samples for images."""
-    names = list(dict.fromkeys(c.dataset.name for c in compared))
-    groups = [[c for c in compared if c.dataset.name == n] for n in names]
-    shown = [g for g in groups if g[0].dataset.spec.shape == (2,) or g[0].dataset.spec.is_image]
-    heights = [2 if g[0].dataset.spec.shape == (2,) else 1 for g in shown]
-    width = 1 + max((len(g) for g in shown), default=0)
-    with style():
-        made = figure(2.05 * width, 2.15 * max(1, sum(heights)))
-        axes = made.subplots(max(1, sum(heights)), width, squeeze=False).tolist()
-        for row in axes:
-            for one in row:
-                one.set_axis_off()
-        top = 0
-        for group, height in zip(shown, heights, strict=True):
-            rows = axes[top : top + height]
-            for row in rows:
-                for one in row[: 1 + len(group)]:
-                    one.set_axis_on()
-            (_plane_rows if height == 2 else _image_row)(rows, group)
-            top += height
-        return save(made, path)
-
-
-def machine() -> str:
-    """What the numbers were measured on."""
-    threads = torch.get_num_threads()
-    return f"{os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
-
-
-def write_report(compared: Sequence[Compared], folder: Path, *, title: str, subtitle: str, command: str) -> Path:
-    """``report.png`` and ``report.html`` in ``folder``; the page holds its pictures and needs no network.
+@dataclass(frozen=True)
+class Section:
+    """Everything that the page says of one data set.
 
     Args:
-        compared: scored models.
-        folder: an existing folder.
-        title, subtitle: of the page.
-        command: that makes the same report again.
+        anchor: of its heading.
+        outcome: what was found.
+        view: the short table, models and references apart.
+        heads: of the short table's columns.
+        groups: rows of the short table by what they are.
+        topics: metrics of the whole table by the quality that they are about.
+        findings: sentences.
+        pictures: by topic, in order.
     """
-    records = [c.record for c in compared]
-    image = overview(compared, folder / "report.png")
-    runs = [
-        (f"{c.model.name} on {c.dataset.name}", Path(os.path.relpath(c.folder / "index.html", folder)).as_posix())
-        for c in compared
-        if c.folder is not None
+
+    anchor: str
+    outcome: Outcome
+    view: View
+    heads: tuple[Head, ...]
+    groups: tuple[tuple[str, tuple[Row, ...]], ...]
+    whole: View
+    topics: tuple[tuple[str, tuple[Line, ...]], ...]
+    findings: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+    def about(self, topic: str) -> list[Picture]:
+        """Pictures of one topic."""
+        return [p for p in self.pictures if p.topic == topic]
+
+    @property
+    def lost(self) -> list[str]:
+        """Trainings that have no scores, with the reason of each."""
+        return [f"{r.label}, seed {r.seed}: {r.failed}" for label in self.outcome.labels for r in self.outcome.failed(label)]
+
+
+def write_report(
+    outcomes: Sequence[Outcome],
+    views: Sequence[View],
+    full: Sequence[View],
+    note: Note,
+    folder: Path,
+    *,
+    title: str,
+) -> Path:
+    """``report.html`` in ``folder``, which opens without a network, and its pictures in ``folder/pictures``.
+
+    Args:
+        outcomes: of every data set.
+        views: their short tables, in the same order.
+        full: their whole tables.
+        note: what was found, in sentences.
+        folder: an existing folder.
+        title: of the page.
+    """
+    images = folder / "pictures"
+    images.mkdir(exist_ok=True)
+    sections = [
+        _section(i, outcome, view, whole, note, images)
+        for i, (outcome, view, whole) in enumerate(zip(outcomes, views, full, strict=True))
     ]
     page = render(
-        _TEMPLATE,
-        title=title,
-        subtitle=subtitle,
-        picture=picture(image),
-        caption="A column for each model. Densities share one colour scale with the truth; samples are drawn, not chosen.",
-        columns=columns(records),
-        models=models(records),
-        colours={m: family_colour(m) for m in models(records)},
-        methods=methods(records),
-        implied=implied(records),
-        runs=runs,
-        command=command,
-        machine=machine(),
+        _TEMPLATE, title=title, note=note, sections=sections, columns=_columns(views), data_of=picture, colour=family_colour
     )
     return write_text(folder / "report.html", page)
+
+
+def _section(number: int, outcome: Outcome, view: View, whole: View, note: Note, images: Path) -> Section:
+    return Section(
+        anchor=f"data-{number}",
+        outcome=outcome,
+        view=view,
+        heads=_heads(view),
+        groups=_groups(view),
+        whole=whole,
+        topics=_topics(whole),
+        findings=tuple(note.findings.get(outcome.dataset.name, ())),
+        pictures=tuple(write_pictures(outcome, images)),
+    )
+
+
+def _columns(views: Sequence[View]) -> dict[str, Column]:
+    """Columns of all short tables, each once, as the legend explains them."""
+    return {c.head: c for view in views for c in view.columns}
+
+
+def _heads(view: View) -> tuple[Head, ...]:
+    greyed = [c.key for c in view.columns if c.distrust]
+    return tuple(Head(c, greyed.index(c.key) + 1 if c.distrust else 0) for c in view.columns)
+
+
+def _groups(view: View) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+    """References above, models beneath."""
+    known = {"references": tuple(r for r in view.rows if not r.model), "models": tuple(r for r in view.rows if r.model)}
+    return tuple((name, rows) for name, rows in known.items() if rows)
+
+
+def _topics(view: View) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    """The whole table turned round, for it has more metrics than a page has room beside each other."""
+    lines = [Line(c, tuple(row.cells[i] for row in view.rows)) for i, c in enumerate(view.columns)]
+    return tuple((axis, tuple(group)) for axis, group in groupby(lines, key=lambda line: meaning(line.column.key).axis))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sixfold.plot.style import DENSITY, framed
+from sixfold.plot.style import DENSITY, ERROR, framed
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,44 @@ def density(
         side: cells a side.
         title: above the picture.
     """
-    values = log_density(window.grid(side)).detach().cpu().exp().view(side, side).numpy()
-    axes.imshow(values, origin="lower", extent=window.extent, cmap=DENSITY, vmin=0, vmax=top, aspect="equal")
+    density_map(axes, log_density(window.grid(side)), window, top=top, title=title)
+
+
+def density_map(axes: Axes, nats: Tensor, window: Window, *, top: float | None = None, title: str = "") -> None:
+    """A density that is known over a grid of the window.
+
+    Args:
+        axes: to draw on.
+        nats: log-density at ``window.grid(side)``, (side * side,).
+        window: the part of the plane.
+        top: density drawn brightest; the largest shown by default.
+        title: above the picture.
+    """
+    axes.imshow(_square(nats.exp()), origin="lower", extent=window.extent, cmap=DENSITY, vmin=0, vmax=top, aspect="equal")
     framed(axes, title)
+
+
+def error_map(axes: Axes, nats: Tensor, truth: Tensor, window: Window, *, limit: float, title: str = "") -> AxesImage:
+    """Where a density is larger than the truth (red) and where smaller (blue); white where they agree.
+
+    Args:
+        axes: to draw on.
+        nats: log-density of the model at ``window.grid(side)``, (side * side,).
+        truth: that of the truth.
+        window: the part of the plane.
+        limit: difference drawn darkest, so that several pictures share a scale.
+        title: above the picture.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    values = _square(nats.exp() - truth.exp())
+    image = axes.imshow(values, origin="lower", extent=window.extent, cmap=ERROR, vmin=-limit, vmax=limit, aspect="equal")
+    framed(axes, title)
+    return image
+
+
+def _square(values: Tensor) -> NDArray[np.float64]:
+    """A picture of values over a grid, (side * side,) to (side, side)."""
+    side = math.isqrt(len(values))
+    return np.asarray(values.detach().cpu().double().view(side, side).numpy())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -28,6 +28,9 @@ FAMILY_COLOURS = {
 }
 DASHES = ("solid", (0, (6, 2)), (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (8, 2, 1, 2, 1, 2)), (0, (3, 1.5)), (0, (2, 4)))
 DENSITY = "magma"
+ERROR = "RdBu_r"
+INK = "#333333"
+QUIET = "#767676"
 
 _RC: Any = {
     "font.size": 9,
@@ -47,6 +50,13 @@ _RC: Any = {
 def family_colour(name: str) -> str:
     """Colour of a model's family by its registry name, grey for what belongs to none."""
     return FAMILY_COLOURS.get(name.partition("/")[0], "#777777")
+
+
+def gridded(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> Axes:
+    """Axes with thin grid lines behind what they show."""
+    axes.grid(axis=axis, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
 
 
 @contextmanager
