@@ -138,11 +138,11 @@ def _between(x: Tensor, y: Tensor, kernels: Kernels) -> Tensor:
 
 
 def _within(x: Tensor, kernels: Kernels) -> Tensor:
-    """Sums of kernel values by pairs of parts of ``x``, without a datum's value with itself, (K, PARTS, PARTS)."""
+    """Sums of kernel values by unordered pairs of parts of ``x``, without a datum's value with itself, (K, PARTS, PARTS)."""
     same = sum((_sums_but_diagonal(kernels(a, a), p) for a, p in _blocks(x)), NOTHING)
-    # k(x, y) = k(y, x), so that one triangle of the blocks is enough.
+    # k(x, y) = k(y, x): one triangle of the blocks, twice, has the same total over any choice of parts.
     above = sum((_sums(kernels(a, b), p, q) for (a, p), (b, q) in combinations(_blocks(x), 2)), NOTHING)
-    return same + above + above.mT
+    return same + 2 * above
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
