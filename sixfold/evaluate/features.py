@@ -9,29 +9,22 @@
 
 No one of them is right: each is blind to something. That several agree is the evidence. A Frechet distance is FID in
 Inception's features and in no other.
-
-Source:  random: What's the best multi-stage architecture for object recognition? (Jarrett et al., 2009), section 3.2, and
-         An Empirical Study on Evaluation Metrics of Generative Adversarial Networks (Xu et al., 2018), arXiv:1806.07755.
-Differs: random weights are uniform with He's variance, drawn from PCG64's integers, the same on every machine.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sixfold.core.errors import BadInput, Unsupported, suggest
 from sixfold.core.spec import Array, DataSpec
+from sixfold.evaluate.embedding import SMALLEST, Affine, Frame, Projection, principal, random_network
 from sixfold.evaluate.pretrained import DINOv2, Inception
 from sixfold.nn.convolution import ConvClassifier
 
@@ -48,9 +41,10 @@ LARGE_ROWS = 32
 """Rows in a batch of the large networks."""
 
 CNN_SIZE, CNN_WIDTHS, CNN_FEATURES, CNN_CLASSES = 28, (24, 48, 96), 64, 10
-RANDOM_WIDTHS, RANDOM_GRID, RANDOM_SEED = (16, 32, 32), 2, 0
-SMALLEST = 8
-"""Height and width of the smallest image that the random network takes."""
+SCALE_ROWS = 2_000
+"""Training rows that the random network's features are centred and scaled on."""
+MNIST_BOX = 20
+"""Digits fill a box of this size in MNIST's images; those of ``digits`` fill their whole image, so it is put in the box."""
 
 
 @dataclass(frozen=True)
@@ -105,55 +99,12 @@ class Features:
             raise Unsupported(f"features {self.name!r} come without a classifier; only cnn has one.")
         return self._batched(nn.Sequential(self.embed, self.head), x)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _batched(self, net: nn.Module, x: Array) -> Tensor:
         x = self.spec.check(x)
         if not len(x):
             raise BadInput("features of no data were asked for; expected at least one row.")
-        return torch.cat([net(part.to(self.device)).float().cpu() for part in torch.split(x, self.rows)]).clone()
-
-
-class Affine(nn.Module):
-    """Data as floats, moved and scaled: (x - low) / span."""
-
-    low: Tensor
-    span: Tensor
-
-    def __init__(self, low: Tensor, span: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("low", low)
-        self.register_buffer("span", span)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.float() - self.low) / self.span
-
-
-class Projection(nn.Module):
-    """Coordinates of flat data along directions from their mean, (B, D) to (B, K)."""
-
-    mean: Tensor
-    directions: Tensor
-
-    def __init__(self, mean: Tensor, directions: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("directions", directions)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) @ self.directions
-
-
-class Resize(nn.Module):
-    """Images of another size, bilinear with antialiasing, (B, C, H, W) to (B, C, size, size)."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] == (self.size, self.size):
-            return x
-        return functional.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
+        return torch.cat([net(part.to(self.device)).float().cpu() for part in torch.split(x, self.rows)])
 
 
 def feature_spaces(
@@ -244,49 +195,15 @@ def _pca(spec: DataSpec, name: str, train: Tensor) -> Features:
     return Features("pca", spec, nn.Sequential(scale, projection), rows=_rows(spec))
 
 
-def principal(x: Tensor, count: int) -> Tensor:
-    """Directions of largest variance, first the largest, each with its largest element positive, (D, K), K at most ``count``.
-
-    Args:
-        x: centred data, (N, D).
-        count: directions wanted; there are fewer where the data span fewer, but at least one.
-    """
-    wide = x.shape[1] > len(x)
-    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
-    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
-    rank = max(1, int((values > 1e-10 * values[0]).sum()))  # rounding of the products is about 1e-16 of the largest
-    found = vectors[:, :rank]
-    found = functional.normalize(x.T @ found, dim=0) if wide else found
-    largest = found.gather(0, found.abs().argmax(0, keepdim=True))
-    return torch.where(largest < 0, -found, found)
-
-
 def _random(spec: DataSpec, name: str, train: Tensor) -> Features:
     unit = _unit(spec, train, "random")
     if min(spec.shape[1:]) < SMALLEST:
         raise BadInput(f"features 'random' need images of at least {SMALLEST}x{SMALLEST}; got {spec.shape}. Use pca.")
-    return Features("random", spec, nn.Sequential(unit, random_network(spec.shape[0])), rows=_rows(spec))
-
-
-def random_network(channels: int) -> nn.Sequential:
-    """Convolutional network with fixed random weights, images in [0, 1] of at least 8x8 to (B, 128)."""
-    with torch.device("meta"):  # PyTorch's own random weights would move the global generator
-        stages = [
-            nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.ReLU(inplace=True), nn.AvgPool2d(2))
-            for a, b in pairwise((channels, *RANDOM_WIDTHS))
-        ]
-        net = nn.Sequential(*stages)
-    bits = np.random.PCG64(RANDOM_SEED)
-    net.load_state_dict({key: _he_uniform(bits, empty.shape) for key, empty in net.state_dict().items()}, assign=True)
-    stages[-1][-1] = nn.AdaptiveAvgPool2d(RANDOM_GRID)
-    return nn.Sequential(*stages, nn.Flatten())
-
-
-def _he_uniform(bits: np.random.PCG64, shape: torch.Size) -> Tensor:
-    """Uniform numbers of variance 2 / fan-in (He et al., 2015, arXiv:1502.01852, Eq. 10) from the generator's raw integers."""
-    share = (bits.random_raw(shape.numel()) >> np.uint64(11)) * 2.0**-53  # in [0, 1), exact in float64
-    bound = math.sqrt(6 / shape[1:].numel())
-    return torch.from_numpy(bound * (2 * share - 1)).float().reshape(shape)
+    raw = Features("random", spec, nn.Sequential(unit, random_network(spec.shape[0])), rows=_rows(spec))
+    found = raw(train[:SCALE_ROWS])
+    span = found.var(0, correction=0).mean().sqrt()  # one number for all features, so that distances keep their proportions
+    scale = Affine(found.mean(0), span if span > 0 else torch.ones_like(span))
+    return replace(raw, embed=nn.Sequential(raw.embed, scale))
 
 
 def _cnn(spec: DataSpec, name: str, train: Tensor) -> Features:
@@ -294,7 +211,8 @@ def _cnn(spec: DataSpec, name: str, train: Tensor) -> Features:
     if weights is None or spec.shape[0] != 1:
         raise BadInput(f"features 'cnn' know grey digits and clothing; got {name} of shape {spec.shape}. Use random or pca.")
     net = trained(weights)
-    return Features("cnn", spec, nn.Sequential(unit, Resize(CNN_SIZE), net.stages, net.embedding), net.head, rows=_rows(spec))
+    frame = Frame(CNN_SIZE, MNIST_BOX if name.startswith("digits") else CNN_SIZE)
+    return Features("cnn", spec, nn.Sequential(unit, frame, net.stages, net.embedding), net.head, rows=_rows(spec))
 
 
 def _trained_on(name: str) -> str | None:
@@ -307,12 +225,14 @@ def classifier() -> ConvClassifier:
     return ConvClassifier(1, CNN_SIZE, widths=CNN_WIDTHS, features=CNN_FEATURES, classes=CNN_CLASSES)
 
 
-def trained(weights: str) -> ConvClassifier:
+def trained(name: str) -> ConvClassifier:
     """The shipped network with the weights ``mnist`` or ``fashion-mnist``."""
     with torch.device("meta"):
         net = classifier()
-    content = (resources.files("sixfold.evaluate") / "weights" / f"{weights}.safetensors").read_bytes()
-    net.load_state_dict({name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}, assign=True)
+    content = (resources.files("sixfold.evaluate") / "weights" / f"{name}.safetensors").read_bytes()
+    stored = safetensors.torch.load(content).items()
+    weights = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored}
+    net.load_state_dict(weights, assign=True)
     return net
 
 

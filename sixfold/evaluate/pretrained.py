@@ -134,11 +134,14 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _network(config: Mapping[str, Any], path: Path) -> VisionTransformer:
     try:
+        width, heads = config["hidden_size"], config["num_attention_heads"]
+        if width % heads:
+            raise ValueError(f"{width} channels do not divide among {heads} heads")
         return VisionTransformer(
-            width=config["hidden_size"],
+            width=width,
             depth=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            hidden=int(config["hidden_size"] * config["mlp_ratio"]),
+            heads=heads,
+            hidden=int(width * config["mlp_ratio"]),
             patch=config["patch_size"],
             grid=config["image_size"] // config["patch_size"],
             eps=config["layer_norm_eps"],

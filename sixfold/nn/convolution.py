@@ -18,7 +18,7 @@ class ConvClassifier(nn.Module):
     """Classifier of small images whose last layer but one gives features, (B, C, H, W) to (B, classes).
 
     Each stage halves the size. Features are what the batch normalisation before the last rectification gives, so that on the
-    training data each has mean 0 and variance 1 and none is cut off.
+    training data each has a mean of about 0 and a variance of about 1, and none is cut off.
 
     Args:
         channels: of the images.

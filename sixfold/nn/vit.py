@@ -36,8 +36,12 @@ class Block(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.scale1, self.scale2 = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
 
+    def _split(self, z: Tensor) -> Tensor:
+        """Channels by head, (B, heads, T, width / heads)."""
+        return z.reshape(*z.shape[:2], self.heads, -1).transpose(1, 2)
+
     def _attend(self, z: Tensor) -> Tensor:
-        query, key, value = (f(z).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        query, key, value = (self._split(layer(z)) for layer in (self.query, self.key, self.value))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
@@ -72,7 +76,7 @@ class VisionTransformer(nn.Module):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Positions of the class token and of a grid of patches, (1, 1 + height * width, W)."""
-        learned = self.positions[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        learned = self.positions[:, 1:].transpose(1, 2).reshape(1, -1, self.grid, self.grid)
         at = functional.interpolate(learned, size=(height, width), mode="bicubic", align_corners=False)
         return torch.cat([self.positions[:, :1], at.flatten(2).transpose(1, 2)], dim=1)
 
