@@ -244,6 +244,7 @@ def test_labels_used_are_stated_and_bounded(task):
 @pytest.mark.parametrize("dims", [1, 10, 64, 100])
 def test_principal_components_agree_with_scikit_learn(dims, task):
     z, _, test_z, _ = task
+    z = z.repeat(3, 1)[:2500] + torch.arange(2500)[:, None] % 2  # more than one block of rows
     theirs = PCA(min(dims, 64), svd_solver="full").fit(z.double().numpy())
     ours, expected = pca_encoder(z, dims)(test_z).double(), torch.from_numpy(theirs.transform(test_z.double().numpy()))
     kept = theirs.explained_variance_ > 1e-9  # directions without variance are any
@@ -325,3 +326,9 @@ def test_encoded_without_validation_chooses_on_training_labels(task):
     z, y, test_z, test_y = task
     table = probe({"raw": Encoded(z, test_z)}, y, test_y, valid_y=y[:10], labels=())
     assert table["raw"]["linear probe, all labels"] == linear(*task)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(1, 3), torch.full((30, 3), torch.nan)])
+def test_principal_components_need_finite_data(x):
+    with pytest.raises(BadInput, match="two finite data or more"):
+        pca_encoder(x, 2)

@@ -72,15 +72,23 @@ def pca_encoder(train: Array, dims: int) -> Encoder:
         train: data they are fitted on, (N, *shape).
         dims: components, as many as the code that they stand beside has; at most the data's own number are kept.
 
+    Raises:
+        BadInput: for fewer than two data, NaN or infinity.
+
     Example:
         >>> encode = pca_encoder(torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 1.0]]), 1)
         >>> encode(torch.zeros(5, 2)).shape
         torch.Size([5, 1])
     """
-    x, _ = samples(train, train, least=2)
-    mean = x.mean(0)
-    _, axes = torch.linalg.eigh((x - mean).T @ (x - mean))  # eigenvalues ascend
-    chosen = axes.flip(1)[:, :dims]
+    blocks = torch.split(torch.as_tensor(train).detach().cpu().flatten(1), 2000)  # in double precision one at a time
+    num = sum(len(x) for x in blocks)
+    mean = torch.stack([x.double().sum(0) for x in blocks]).sum(0) / num
+    if num < 2 or not bool(mean.isfinite().all()):
+        raise BadInput(f"principal components need two finite data or more; got {num} with a mean of {mean.tolist()[:3]}.")
+    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for x in blocks:
+        scatter.addmm_((x.double() - mean).T, x.double() - mean)
+    chosen = torch.linalg.eigh(scatter).eigenvectors.flip(1)[:, :dims]  # eigenvalues ascend
     return lambda y: ((y.flatten(1).double().cpu() - mean) @ chosen).float()
 
 
