@@ -45,6 +45,11 @@ def frechet(x: Array, y: Array) -> Score:
 
     Raises:
         BadInput: for different shapes, too few data, NaN or infinity.
+
+    Example:
+        >>> x = torch.linspace(0, 1, 40)[:, None]
+        >>> round(frechet(x + 2.0, x).value, 4)
+        4.0
     """
     a, b = samples(x, y)
     found = _by_part(a, b, fold(len(a)), fold(len(b)))
@@ -62,6 +67,10 @@ def frechet_limit(x: Array, y: Array, *, smallest: float = 0.25, seed: int = 0) 
 
     Raises:
         BadInput: for different shapes, too few data, NaN or infinity, a share outside (0, 1) or of too few data.
+
+    Example:
+        >>> round(frechet_limit(torch.ones(20, 3), torch.zeros(20, 3)).value, 4)
+        3.0
     """
     if not 0 < smallest < 1:
         raise BadInput(f"smallest must be a share between 0 and 1; got {smallest}. Use 0.25.")

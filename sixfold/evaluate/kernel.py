@@ -48,6 +48,11 @@ def kernel_distance(x: Array, y: Array) -> Score:
 
     Raises:
         BadInput: for different shapes, too few data, NaN or infinity.
+
+    Example:
+        >>> x = torch.linspace(0, 1, 40)[:, None]
+        >>> kernel_distance(x + 2.0, x).low > 0
+        True
     """
     found = _mmd(*samples(x, y), _cubic)
     return jackknife(float(found[0, 0]), found[0, 1:])
@@ -67,6 +72,11 @@ def rbf_distance(x: Array, y: Array, *, scales: Sequence[float] = (0.5, 1.0, 2.0
 
     Raises:
         BadInput: as :func:`bandwidth`, and for different shapes, too few data, NaN or infinity, a scale not above zero.
+
+    Example:
+        >>> x = torch.linspace(0, 1, 40)[:, None]
+        >>> list(rbf_distance(x + 2.0, x))
+        ['mean', '0.5', '1', '2']
     """
     if not scales or min(scales) <= 0:
         raise BadInput(f"scales of the bandwidth must be above zero; got {tuple(scales)}. Use (0.5, 1.0, 2.0).")
@@ -88,6 +98,10 @@ def bandwidth(real: Array, *, rows: int = 2000, seed: int = 0) -> float:
 
     Raises:
         BadInput: when all real data are equal.
+
+    Example:
+        >>> bandwidth(torch.arange(21.0)[:, None])
+        6.0
     """
     y, _ = samples(real, real)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))

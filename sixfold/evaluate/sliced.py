@@ -63,6 +63,11 @@ def sliced_score(x: Array, y: Array, *, projections: int = 500, seed: int = 0) -
 
     Raises:
         BadInput: for different shapes, too few data, NaN or infinity.
+
+    Example:
+        >>> x = torch.zeros(20, 1)
+        >>> sliced_score(x, x + 2.0).value
+        2.0
     """
     a, b = samples(x, y)
     lines = torch.split(directions(a.shape[1], projections, seed=seed), CHUNK, dim=1)
