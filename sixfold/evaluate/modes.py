@@ -11,7 +11,9 @@ ones,
 A mode is found, in the papers, with a single sample. Then a stray sample counts for a mode of a thousand, and one dropped class
 is always "found" by a classifier's mistakes, so that more samples find more modes; ``share=0`` gives that number. Of a perfect
 sampler in D dimensions the share of good samples is P(chi^2_D < 9), 0.9973, 0.9889 and 0.9707 for D = 1, 2 and 3, not 1; its
-reverse KL and shift are above zero by chance alone, the KL by about (K - 1) / 2N, with M real data (K - 1)(1 / 2N + 1 / 2M).
+reverse KL and shift are above zero by chance alone, the KL by about (K - 1) / 2N, with M real data (K - 1)(1 / 2N + 1 / 2M), the
+shift by about sqrt(K (1 / N + 1 / M) / (2 pi)). Intervals are around these values and need not hold zero: compare with the same
+number of real data against real data, or two models by their difference.
 
 Source:  VEEGAN (Srivastava et al., 2017), arXiv:1705.07761, section 5 (good samples, modes found);
          PacGAN (Lin, Khetan, Fanti & Oh, 2018), arXiv:1712.04086, section 4 (reverse KL over modes).
