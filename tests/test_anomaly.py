@@ -550,3 +550,9 @@ def test_near_outliers_are_checked_and_kept():
 def test_outliers_need_data():
     with pytest.raises(BadInput, match="at least 20"):
         outliers(data(IMAGES, 19), IMAGES)
+
+
+def test_rounding_of_the_share_of_inliers_costs_none():
+    # 0.07 * 100 is 7.000000000000001 in floating point; the threshold is the seventh inlier all the same.
+    a = torch.arange(100.0)
+    assert fpr_at_tpr(a, a + 0.5, tpr=0.07).value == pytest.approx(0.06)

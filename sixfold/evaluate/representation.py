@@ -10,7 +10,9 @@ strength C is chosen on a fifth of these labels, never on more than are said to 
 
 The interval covers the test data and the draws of a few labels, v_i for the first and w_d for the second:
 
-    parts p_g = p_g(v) + sqrt((G - 1) / (D - 1)) (w_(g mod D) - w),   so that var(p) / G = var_test + var(w) / D
+    parts p_g = p_g(v) + t_(D-1) / t_(G-1) sqrt((G - 1) / (D - 1)) (w_(g mod D) - w)
+
+    so that t_(G-1)^2 var(p) / G = t_(G-1)^2 var_test + t_(D-1)^2 var(w) / D: Student's t of each for what it rests on.
 
 Source:  Representation Learning (Bengio, Courville & Vincent, 2013), arXiv:1206.5538, for linear readers of features.
          Realistic Evaluation of Deep Semi-Supervised Learning Algorithms (Oliver et al., 2018), arXiv:1804.09170, for validation
@@ -313,7 +315,8 @@ def _over_draws(hits: Tensor) -> Score:
     if len(hits) == 1 or float(right.std()) == 0.0:
         return share_score(hits[0])
     plain, draws = mean_score(right.mean(0)), len(hits)
-    shift = (right.mean(1) - plain.value) * math.sqrt((PARTS - 1) / (draws - 1))
+    few, many = (float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) for count in (draws, PARTS))
+    shift = (right.mean(1) - plain.value) * math.sqrt((PARTS - 1) / (draws - 1)) * few / many
     parts = torch.tensor(plain.parts, dtype=torch.float64) + shift[torch.arange(PARTS) % draws]
     score = jackknife(plain.value, plain.value - (parts - plain.value) / (PARTS - 1))
     return replace(score, low=max(score.low, 0.0), high=min(score.high, 1.0))
