@@ -330,3 +330,16 @@ def test_encoded_without_validation_chooses_on_training_labels(task):
 def test_principal_components_need_finite_data(x):
     with pytest.raises(BadInput, match="two finite data or more"):
         pca_encoder(x, 2)
+
+
+@pytest.mark.parametrize("draws", [4, 10])
+def test_interval_without_spread_over_test_data_is_students_of_the_draws(draws):
+    # One place asked a hundred times, 60 of them class 1 in every part alike: a draw of labels is right on 40% or 60%.
+    z, y = torch.randn(400, 1, generator=generator()), torch.randint(2, (400,), generator=generator(1))
+    asked, truth = torch.zeros(100, 1), (torch.arange(100) // PARTS < 3).long()
+    found = neighbours(z, y, asked, truth, k=1, labels=20, draws=draws, seed=3)
+    ones = round((found.value - 0.4) / 0.2 * draws)
+    assert 0 < ones < draws
+    drawn = np.array([0.6] * ones + [0.4] * (draws - ones))
+    half = stats.t.isf(0.025, draws - 1) * drawn.std(ddof=1) / math.sqrt(draws)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=1e-9)
