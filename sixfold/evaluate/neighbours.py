@@ -131,4 +131,4 @@ def _sure(squared: Tensor, reached: Tensor, a: Tensor) -> Tensor:
     length = a.double().square().sum(1).sqrt()
     error = torch.finfo(a.dtype).eps * (a.shape[1] ** 0.5 + 4) * (length.square() + (length + squared.sqrt()).square())
     sure: Tensor = squared * (1 - TIE) <= (reached.double() + length.square() - error).clamp_min(0)
-    return sure
+    return sure & reached.isfinite()  # an overflow tells nothing
