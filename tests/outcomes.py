@@ -87,9 +87,8 @@ def record(data: str, label: str, seed: int, *, plane: bool, levels: int | None)
 
 def references(data: str, *, plane: bool) -> list[Record]:
     """Scores of the references, in which the faults of the broken ones show."""
-    return [
-        Record(label, data, scores=scores(label, fault, 0, plane=plane, copied=label == COPIES)) for label, fault in BROKEN.items()
-    ]  # fmt: skip
+    found = {label: scores(label, fault, 0, plane=plane, copied=label == COPIES) for label, fault in BROKEN.items()}
+    return [Record(label, data, scores=of) for label, of in found.items()]
 
 
 def plane_exhibits(dataset: Dataset, *, generator: torch.Generator) -> dict[str, Exhibit]:
@@ -163,7 +162,10 @@ def outcome(data: str = "moons", *, seeds: int = 2, labels: Sequence[str] = tupl
 def note(*names: str) -> Note:
     """Sentences with signs that HTML takes for its own."""
     return Note(
-        ("6 models on moons & digits, from 2 seeds each, by their own recipes.", "moons: 10,000 data to train on, 2,000 to test on."),
+        (
+            "6 models on moons & digits, from 2 seeds each, by their own recipes.",
+            "moons: 10,000 data to train on, 2,000 to test on.",
+        ),
         {
             name: (
                 f"On {name}, coverage of ddpm (0.95 [0.94, 0.96]) is higher than that of vae: +0.12 [0.08, 0.16], p < 0.001.",

@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from sixfold.compare.drawing import Drawing, listed, sentence
 from sixfold.compare.judge import across, distrust
-from sixfold.compare.looks import WIDTH, colour_of
+from sixfold.compare.looks import colour_of
 from sixfold.compare.meaning import COPIES, MEANINGS, REAL, Axis, head, meaning, name_of
 from sixfold.compare.outcome import Outcome
 from sixfold.compare.table import likelihood_unit
@@ -23,7 +22,9 @@ from sixfold.plot.pareto import Mark, pareto
 from sixfold.plot.scale import Scale, Side, Span, Trait
 from sixfold.plot.style import DASHES, QUIET, figure, gridded
 
-COLUMNS = 3
+CARD = 3.9
+"""Inches across one graph; three stand beside each other on a wide page."""
+
 _BOTH: Axis = "fidelity and coverage"
 PAIRS: tuple[tuple[str, tuple[Axis, ...], tuple[Axis, ...]], ...] = (
     ("likelihood-quality", ("likelihood",), (_BOTH, "fidelity")),
@@ -39,7 +40,7 @@ _COST = "sample_seconds"
 
 def graphs(outcome: Outcome) -> Iterator[Drawing]:
     """Every graph of one data set."""
-    yield from _paretos(outcome)
+    yield from paretos(outcome)
     yield from _forests(outcome)
     yield from _curves(outcome)
 
@@ -108,9 +109,10 @@ def _shared(outcome: Outcome, x: str, y: str) -> list[str]:
     return [label for label in _having(outcome, x) if label in _having(outcome, y)]
 
 
-def _paretos(outcome: Outcome) -> Iterator[Drawing]:
+def paretos(outcome: Outcome) -> Iterator[Drawing]:
+    """Two scores of every model against each other."""
     for name, (x, y) in pairs(outcome).items():
-        made = figure(3.9, 3.4)
+        made = figure(CARD, 3.4)
         marks = _marks(outcome, x, y)
         traits = [m.trait for m in marks]
         best = pareto(made.subplots(), marks, _scale(outcome, x), _scale(outcome, y), with_front=set(traits) == {"value"})
@@ -137,7 +139,9 @@ def _marks(outcome: Outcome, x: str, y: str) -> list[Mark]:
 
 def _read(outcome: Outcome, x: str, y: str, traits: Sequence[Trait], front: Sequence[str]) -> str:
     absent = [label for label in outcome.labels if label not in _shared(outcome, x, y)]
-    edge = "Dashed: the front, by the numbers as they stand." if front else ""
+    edge = "Dashed: the front, by the numbers as they stand." if len(front) > 1 else ""
+    if len(front) == 1:
+        edge = f"Best in both, by the numbers as they stand: {front[0]}."
     if not front and set(traits) != {"value"}:
         edge = "No front: bounds and estimates of a likelihood do not beat each other."
     missing = f"Without {'one of these numbers' if absent else ''}: {listed(absent)}." if absent else ""
@@ -147,17 +151,6 @@ def _read(outcome: Outcome, x: str, y: str, traits: Sequence[Trait], front: Sequ
 def _alt(outcome: Outcome, x: str, y: str, front: Sequence[str]) -> str:
     plain = f"{head(x)} against {head(y)} of {listed(_shared(outcome, x, y))} on {outcome.dataset.name}"
     return f"{plain}; on the front: {listed(list(front))}." if front else f"{plain}."
-
-
-def _cells(count: int, height: float, **more: Any) -> tuple[Figure, list[Axes]]:
-    """So many graphs on the page, three beside each other; the rest of the last row stays empty."""
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    made = figure(WIDTH / COLUMNS * columns, height * rows)
-    cells = list(made.subplots(rows, columns, squeeze=False, **more).ravel())
-    for axes in cells[count:]:
-        axes.set_axis_off()
-    return made, cells[:count]
 
 
 def _shown(outcome: Outcome) -> list[str]:
@@ -171,50 +164,38 @@ def _shown(outcome: Outcome) -> list[str]:
 
 
 def _forests(outcome: Outcome) -> Iterator[Drawing]:
-    """Every main score with its intervals."""
-    keys = _shown(outcome)
-    if not keys:
-        return
+    """Every main score with its intervals, a graph each."""
     rows = [*outcome.labels, *outcome.references]
-    made, cells = _cells(len(keys), 0.75 + 0.185 * len(rows))
-    traits: list[Trait] = []
-    for i, (axes, key) in enumerate(zip(cells, keys, strict=True)):
-        lines = [
-            Line(
-                label,
-                _span(outcome, label, key),
-                colour_of(outcome, label),
-                _trait(outcome, label, key),
-                label not in outcome.labels,
-            )
-            for label in rows
-        ]
-        traits += [line.trait for line in lines if line.span is not None]
-        forest(axes, lines, _scale(outcome, key), labels=i % COLUMNS == 0, faded=bool(distrust(key, outcome.references)))
-    caption = "Dots with 95% intervals; dashed: references. A grey panel is a score that is not to be believed on these data."
-    alt = f"Intervals of {listed([head(k) for k in keys])} for {listed(rows)} on {outcome.dataset.name}."
-    yield Drawing("scores", "scores", made, sentence(caption, _about(traits)), alt)
+    for key in _shown(outcome):
+        lines = [_line(outcome, label, key) for label in rows]
+        made = figure(CARD, 0.75 + 0.19 * len(rows))
+        forest(made.subplots(), lines, _scale(outcome, key), faded=bool(distrust(key, outcome.references)))
+        caption = sentence(_says(key), _about([line.trait for line in lines if line.span is not None]))
+        alt = f"{head(key)} of {listed(rows)} on {outcome.dataset.name}, with intervals."
+        yield Drawing("scores", f"score-{name_of(key)}", made, caption, alt)
+
+
+def _line(outcome: Outcome, label: str, key: str) -> Line:
+    colour, trait = colour_of(outcome, label), _trait(outcome, label, key)
+    return Line(label, _span(outcome, label, key), colour, trait, label not in outcome.labels)
 
 
 def _curves(outcome: Outcome) -> Iterator[Drawing]:
-    """Validation over the seconds of training, or losses where a model has no criterion."""
+    """Validation over the seconds of training, or losses where a model has no criterion: a graph a model, one axis of time."""
     shown = [label for label in outcome.labels if any(outcome.curves.get(label, ()))]
-    if not shown:
-        return
-    made, cells = _cells(len(shown), 2.1, sharex=True)
-    for i, (axes, label) in enumerate(zip(cells, shown, strict=True)):
-        _trained(axes, outcome, label)
-        if i + COLUMNS >= len(shown):
-            axes.set_xlabel("seconds of training")
-            axes.tick_params(labelbottom=True)
-    caption = (
-        "Each model on its own scale, for losses of different families are not comparable: the validation criterion that chooses"
-        " the checkpoint, or the losses where a model has none. Faint: seeds; in front: their mean."
-    )
-    yield Drawing("curves", "curves", made, caption, f"Training curves of {listed(shown)} on {outcome.dataset.name}.")
+    longest = max((row.get("seconds", 0.0) for label in shown for run in outcome.curves[label] for row in run), default=1.0)
+    for label in shown:
+        made = figure(CARD, 2.3)
+        axes = made.subplots()
+        said = _trained(axes, outcome, label)
+        axes.set(xlabel="seconds of training", xlim=(-0.02 * longest, 1.04 * longest))
+        yield Drawing(
+            "curves", f"curve-{label}", made, "", f"{said} of {label} on {outcome.dataset.name} over seconds of training."
+        )
 
 
-def _trained(axes: Axes, outcome: Outcome, label: str) -> None:
+def _trained(axes: Axes, outcome: Outcome, label: str) -> str:
+    """Draw what one model's training says of itself; in words what it is."""
     runs, colour = outcome.curves[label], colour_of(outcome, label)
     valid = [_curve(run, lambda row: row.get("valid")) for run in runs]
     judged = any(len(x) for x, _ in valid)
@@ -228,6 +209,7 @@ def _trained(axes: Axes, outcome: Outcome, label: str) -> None:
     if not judged and len(series) > 1:
         axes.legend(fontsize=7.5)
     _lost(axes, outcome, label)
+    return "Validation criterion" if judged else "Loss"
 
 
 def _lost(axes: Axes, outcome: Outcome, label: str) -> None:

@@ -60,6 +60,7 @@ def _marked(axes: Axes, colour: str) -> None:
 
 def _word(axes: Axes, text: str) -> None:
     """A word where there is nothing to draw."""
+    axes.set_box_aspect(1)
     bare(axes, axes.get_title()).text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET, wrap=True)
 
 
@@ -131,9 +132,9 @@ def _errors(row: list[Axes], outcome: Outcome, nats: Mapping[str, Tensor], real:
     for axes, label in zip(row[1:], outcome.labels, strict=True):
         if label in nats:
             image = error_map(axes, nats[label], real, window, limit=limit)
+            _marked(axes, colour_of(outcome, label))
         else:
-            _word(axes, "")
-        _marked(axes, colour_of(outcome, label))
+            bare(axes)
     bare(row[0])
     if image is not None:
         _scale_of_errors(row[0], image, limit)
@@ -161,7 +162,7 @@ def _sheet(axes: Axes, x: Tensor, outcome: Outcome, title: str, *, side: int) ->
 
 
 def _images(outcome: Outcome, *, side: int = 6) -> Drawing:
-    made, (row,) = _grid(1, 1 + len(outcome.labels))
+    made, (row,) = _grid(1, 1 + len(outcome.labels), room=0.15)
     _sheet(row[0], _test(outcome), outcome, "test data", side=side)
     for axes, label in zip(row[1:], outcome.labels, strict=True):
         axes.set_title(_name(label))
@@ -203,7 +204,7 @@ def _references(outcome: Outcome) -> Iterator[Drawing]:
     spec = outcome.dataset.spec
     if not shown or not (spec.is_image or spec.shape == (2,)):
         return
-    made, (row,) = _grid(1, len(shown), cell=1.35, room=0.3)
+    made, (row,) = _grid(1, len(shown), cell=1.35, room=0.1)
     window = None if spec.is_image else Window.around(_test(outcome))
     for axes, label in zip(row, shown, strict=True):
         x = outcome.exhibits[label].samples
@@ -225,8 +226,8 @@ def _codes(outcome: Outcome) -> Iterator[Drawing]:
     shown = [label for label in outcome.labels if (e := outcome.exhibits.get(label)) and e.codes is not None]
     if not shown:
         return
-    names = outcome.dataset.classes
-    made, (row,) = _grid(1, len(shown) + bool(names), cell=2.4, room=0.3)
+    names = outcome.dataset.classes if any(outcome.exhibits[label].labels is not None for label in shown) else ()
+    made, (row,) = _grid(1, len(shown) + bool(names), cell=2.4, room=0.1)
     for axes, label in zip(row, shown, strict=False):
         exhibit = outcome.exhibits[label]
         assert exhibit.codes is not None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from sixfold.plot.scale import Scale, Span, Trait, is_wide, logarithmic, points_left
 from sixfold.plot.style import INK, QUIET, gridded
@@ -30,29 +31,31 @@ class Line:
     reference: bool = False
 
 
-def forest(axes: Axes, lines: Sequence[Line], scale: Scale, *, labels: bool = True, faded: bool = False) -> None:
+def forest(axes: Axes, lines: Sequence[Line], scale: Scale, *, faded: bool = False) -> None:
     """Draw the rows from top to bottom.
 
     Args:
         axes: to draw on.
         lines: rows.
         scale: what the axis shows.
-        labels: write the rows' labels at the left.
         faded: for a score that is not to be believed.
     """
-    wide = is_wide(line.span.value for line in lines if line.span is not None)
-    if wide:
-        logarithmic(axes, "x")
+    values = [line.span.value for line in lines if line.span is not None]
+    wide = is_wide(values)
     for i, line in enumerate(lines):
         _row(axes, i, line, wide=wide)
-    axes.set_yticks(range(len(lines)), [line.label if labels else "" for line in lines], color=INK)
+    axes.set_yticks(range(len(lines)), [line.label for line in lines], color=INK)
     axes.tick_params(axis="y", length=0)
     for tick, line in zip(axes.get_yticklabels(), lines, strict=True):
         tick.set(style="italic" if line.reference else "normal", color=QUIET if line.reference else INK)
     axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel=scale.label)
     axes.spines["left"].set_visible(False)
     gridded(axes, "x")
-    axes.margins(x=0.08)
+    axes.margins(x=0.14)
+    if wide:
+        logarithmic(axes, "x", values)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     if faded:
         axes.set_facecolor("#f1f1f1")
         axes.xaxis.label.set_color(QUIET)
@@ -60,10 +63,11 @@ def forest(axes: Axes, lines: Sequence[Line], scale: Scale, *, labels: bool = Tr
 
 def _row(axes: Axes, i: int, line: Line, *, wide: bool) -> None:
     if line.span is None:
-        axes.text(0.5, i, "none", transform=axes.get_yaxis_transform(), color=QUIET, ha="center", va="center", fontsize=8)
+        word = "" if line.reference else "none"
+        axes.text(0.5, i, word, transform=axes.get_yaxis_transform(), color=QUIET, ha="center", va="center", fontsize=8)
         return
     if line.reference:
-        axes.axvline(line.span.value, color=QUIET, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6, zorder=1)
+        axes.axvline(line.span.value, color=QUIET, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.45, zorder=1)
     hollow = line.trait == "estimate"
     axes.errorbar(
         line.span.value, i, xerr=line.span.arms(logarithmic=wide), fmt="D" if line.reference else "o", color=line.colour,

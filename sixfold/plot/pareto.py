@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise, zip_longest
+from typing import Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from sixfold.plot.scale import Scale, Side, Span, Trait, is_wide, logarithmic, points_left
 from sixfold.plot.style import INK, QUIET, gridded
 
+Point: TypeAlias = tuple[float, float]
+Pixel: TypeAlias = NDArray[np.float64]
+
+_AXES: tuple[Literal["x", "y"], ...] = ("x", "y")
 _TOWARDS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _REACHES = (8.0, 14.0, 22.0)
 
@@ -38,7 +44,7 @@ class Mark:
     quiet: bool = False
 
 
-def front(points: Sequence[tuple[float, float]], sides: tuple[Side, Side]) -> list[int]:
+def front(points: Sequence[Point], sides: tuple[Side, Side]) -> list[int]:
     """Points that no other one equals or beats in both scores and beats in one, ordered by the first score.
 
     Args:
@@ -55,7 +61,7 @@ def front(points: Sequence[tuple[float, float]], sides: tuple[Side, Side]) -> li
     return sorted(kept, key=lambda i: points[i])
 
 
-def _beats(q: tuple[float, float], p: tuple[float, float]) -> bool:
+def _beats(q: Point, p: Point) -> bool:
     return q[0] <= p[0] and q[1] <= p[1] and q != p
 
 
@@ -71,20 +77,21 @@ def pareto(axes: Axes, marks: Sequence[Mark], x: Scale, y: Scale, *, with_front:
     Returns:
         Which marks are on the front.
     """
-    logs = [is_wide(m.x.value for m in marks), is_wide(m.y.value for m in marks)]
-    if logs[0]:
-        logarithmic(axes, "x")
-    if logs[1]:
-        logarithmic(axes, "y")
+    values = [m.x.value for m in marks], [m.y.value for m in marks]
+    logs = [is_wide(v) for v in values]
     gridded(axes)
     for mark in marks:
         _draw(axes, mark, logs)
     axes.margins(0.16, 0.16)
+    for which, wide, numbers in zip(_AXES, logs, values, strict=True):
+        if wide:
+            logarithmic(axes, which, numbers)
     axes.set(xlabel=x.label, ylabel=y.label)
     best = _front_of(marks, x, y) if with_front else []
-    _join(axes, [marks[i] for i in best], x)
+    steps = _steps([(marks[i].x.value, marks[i].y.value) for i in best], x)
+    axes.plot([p[0] for p in steps], [p[1] for p in steps], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
-    place_labels(axes, marks)
+    place_labels(axes, marks, steps)
     return best
 
 
@@ -107,18 +114,18 @@ def _draw(axes: Axes, mark: Mark, logs: Sequence[bool]) -> None:
         points_left(axes, mark.x.value, mark.y.value, mark.colour)
 
 
-def _join(axes: Axes, best: Sequence[Mark], x: Scale) -> None:
-    """The front as steps: at each value of the first score the best second one that is had with no worse a first."""
-    where: Literal["pre", "post"] = "post" if x.better == "lower" else "pre"
-    xs, ys = [m.x.value for m in best], [m.y.value for m in best]
-    axes.step(xs, ys, where=where, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+def _steps(best: Sequence[Point], x: Scale) -> list[Point]:
+    """Corners of the front: at each value of the first score the best second one that is had with no worse a first."""
+    corners = [(b[0], a[1]) if x.better == "lower" else (a[0], b[1]) for a, b in pairwise(best)]
+    return [point for pair in zip_longest(best, corners) for point in pair if point is not None]
 
 
-def place_labels(axes: Axes, marks: Sequence[Mark]) -> None:
-    """Write each label on the side of its point where it covers least: other labels, points, intervals, the edge."""
+def place_labels(axes: Axes, marks: Sequence[Mark], steps: Sequence[Point] = ()) -> None:
+    """Write each label on the side of its point where it covers least: other labels, points, intervals, steps, the edge."""
     scale = axes.figure.dpi / 72.0
     bounds = axes.get_window_extent()
     taken = [box for mark in marks for box in _boxes(axes, mark)]
+    taken += [_thin(*axes.transData.transform([a, b])) for a, b in pairwise(steps)]
     for mark in marks:
         made = axes.annotate(
             mark.label, (mark.x.value, mark.y.value), textcoords="offset points", xytext=(0, 0), ha="left", va="bottom",
@@ -135,10 +142,17 @@ def place_labels(axes: Axes, marks: Sequence[Mark]) -> None:
 
 def _boxes(axes: Axes, mark: Mark) -> list[Bbox]:
     """What a point and its intervals cover, in pixels."""
-    x, y = axes.transData.transform((mark.x.value, mark.y.value))
-    (left, low), (right, high) = axes.transData.transform([(mark.x.low, mark.y.low), (mark.x.high, mark.y.high)])
-    bars = [Bbox.from_extents(left, y - 1, right, y + 1), Bbox.from_extents(x - 1, low, x + 1, high)]
-    return [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6), *(bar for bar in bars if np.isfinite(bar.extents).all())]
+    place = axes.transData.transform
+    x, y = place((mark.x.value, mark.y.value))
+    across = place([(mark.x.low, mark.y.value), (mark.x.high, mark.y.value)])
+    along = place([(mark.x.value, mark.y.low), (mark.x.value, mark.y.high)])
+    bars = [_thin(*ends) for ends in (across, along) if np.isfinite(ends).all()]
+    return [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6), *bars]
+
+
+def _thin(a: Pixel, b: Pixel) -> Bbox:
+    """What a straight line between two points covers."""
+    return Bbox.from_extents(min(a[0], b[0]) - 1, min(a[1], b[1]) - 1, max(a[0], b[0]) + 1, max(a[1], b[1]) + 1)
 
 
 def _beside(x: float, y: float, size: Bbox, towards: tuple[int, int], reach: float) -> Bbox:

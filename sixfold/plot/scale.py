@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,20 +46,21 @@ class Scale:
         return self.name + _WORDS[self.better]
 
 
-def is_wide(values: Iterable[float]) -> bool:
+def is_wide(values: Sequence[float]) -> bool:
     """Whether positive numbers spread so far that they need a logarithmic axis.
 
     Example:
         >>> is_wide([1, 10]), is_wide([1, 100]), is_wide([-1, 100])
         (False, True, False)
     """
-    numbers = list(values)
-    return bool(numbers) and min(numbers) > 0.0 and max(numbers) > WIDE * min(numbers)
+    return bool(values) and min(values) > 0.0 and max(values) > WIDE * min(values)
 
 
-def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, its ticks written as plain numbers."""
+def logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Make an axis logarithmic and as long as its numbers need, not their intervals; its ticks are plain numbers."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    room = (max(values) / min(values)) ** 0.12
+    (axes.set_xlim if which == "x" else axes.set_ylim)(min(values) / room, max(values) * room)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

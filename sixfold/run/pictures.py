@@ -14,6 +14,7 @@ from sixfold.core.dataset import Dataset
 from sixfold.core.likelihood import Unnormalised
 from sixfold.core.model import GenerativeModel, HasDensity
 from sixfold.plot.images import tile, to_pixels
+from sixfold.plot.marginals import marginal
 from sixfold.plot.plane import Window, density, points
 from sixfold.plot.style import FAMILY_COLOURS, bare, family_colour, figure, save, style
 
@@ -71,10 +72,8 @@ def _marginals(made: Figure, model: GenerativeModel, dataset: Dataset, samples: 
     own = samples.flatten(1).double()
     shown = min(6, data.shape[1])
     for i, axes in enumerate(made.subplots(1, shown, squeeze=False)[0]):
-        low, high = float(data[:, i].min()), float(data[:, i].max())
-        for x, colour, label in ((data, FAMILY_COLOURS["data"], "data"), (own, family_colour(model.name), "samples")):
-            axes.hist(x[:, i].numpy(), bins=60, range=(low, high), density=True, histtype="step", color=colour, label=label)
-        axes.set_title(f"element {i}")
+        series = {"data": (data[:, i], FAMILY_COLOURS["data"]), "samples": (own[:, i], family_colour(model.name))}
+        low, high = marginal(axes, series, title=f"element {i}")
         axes.legend(fontsize=7)
     if data.shape[1] == 1 and (log_density := log_density_of(model)) is not None:
         x = torch.linspace(low, high, 400)[:, None]
