@@ -9,7 +9,7 @@ WORKERS ?= 2
 .PHONY: demo test test-slow lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/sixfold demo
+	$(BIN)/sixfold compare --suite demo
 
 test: $(VENV)/.installed-dev lint
 	$(QUIET) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"

@@ -1,154 +1,322 @@
-"""Comparisons: cells carry their kind, orders are claimed only when implied, and several runs go through one table."""
+"""Comparisons from suite to report: tables whose numbers keep their kind and interval, notes that follow from them, and runs that
+go on where they stopped.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from outcomes import outcome as made_up
 from rich.console import Console
 
 import sixfold
-from sixfold.compare.demo import DATA, MODELS, jobs
-from sixfold.compare.pool import Job
-from sixfold.compare.record import Floor, RunRecord, floor_of, score_run
-from sixfold.compare.runs import train_and_compare
-from sixfold.compare.table import HIGHER, columns, implied, label, likelihood_cell, markdown_table, models, terminal_table
-from sixfold.core.errors import BadInput
-from sixfold.core.likelihood import Estimate, Exact, Lower, MeanLogProb, Measure, Numerical, Unnormalised, Upper
-from sixfold.core.registry import names
+from sixfold.compare import note as notes
+from sixfold.compare.judge import distrust
+from sixfold.compare.meaning import REAL
+from sixfold.compare.note import Setting, note_of
+from sixfold.compare.outcome import Outcome
+from sixfold.compare.pool import record_path
+from sixfold.compare.record import Record, read_record, write_record
+from sixfold.compare.runs import Compared, compare_runs, compare_suite
+from sixfold.compare.suite import Suite, read_suite
+from sixfold.compare.table import Cell, in_short, long_rows, markdown, number, terminal, views
+from sixfold.core.errors import BadInput, SixfoldError
+from sixfold.core.likelihood import Estimate, Exact, Kind, Lower, MeanLogProb, Measure, Numerical, Unnormalised, Upper
+from sixfold.evaluate.score import PARTS, Score, known
 from sixfold.train.progress import Progress
 
-
-def mean(kind, value=-1.0, stderr=0.01, levels=None, **more) -> MeanLogProb:
-    return MeanLogProb(value, stderr, 1000, kind, "by hand", 2, Measure(levels), **more)
+SETTING = Setting("", "a machine", 2, ("sixfold compare --suite demo",))
 
 
-def record(model="flow/realnvp", data="moons", likelihood=None, **more) -> RunRecord:
-    values = {"parameters": 10, "seconds": 1.0, "sliced": 0.2, "floor": Floor(0.1, 0.9, 1000), "sampling": 0.5}
-    return RunRecord(model, data, likelihood=likelihood, **(values | more))
+def score(value: float, spread: float = 0.01) -> Score:
+    """A score whose parts lie symmetrically about its value."""
+    parts = tuple(value + spread * (-1) ** g for g in range(PARTS))
+    return Score(value, value - spread / 2, value + spread / 2, "by hand", parts)
+
+
+def mean(kind: type[Kind], value: float, *, levels: int | None = None, **more: Any) -> MeanLogProb[Kind]:
+    return MeanLogProb(value, 0.01, 1000, kind, "by hand", 2, Measure(levels), **more)
+
+
+def record(
+    label: str, nll: float | None = None, kind: type[Kind] = Exact, spread: float = 0.01, seed: int = 0, **scores: Score
+) -> Record:
+    """A scored model on moons."""
+    likelihood = None if nll is None else mean(kind, -nll, scope=label if kind is Unnormalised else "")
+    own = {} if nll is None or kind is Unnormalised else {"nll": score(nll, spread)}
+    return Record(label, "moons", f"flow/{label}", seed, own | scores, likelihood)
+
+
+def outcome(*records: Record) -> Outcome:
+    return Outcome(sixfold.load_data("moons"), records, rows=1000, fingerprint="abc")
+
+
+def cell(found: Outcome, label: str, key: str) -> Cell:
+    view = views(found)[1]
+    row = next(r for r in view.rows if r.label == label)
+    return row.cells[[c.key for c in view.columns].index(key)]
 
 
 @pytest.mark.parametrize(("kind", "symbol"), [(Exact, "="), (Lower, "<="), (Upper, ">="), (Numerical, "≈"), (Estimate, "~")])
-def test_a_cell_shows_the_kind_of_the_negative(kind, symbol):
-    assert likelihood_cell(mean(kind)) == f"{symbol} 1.000 ± 0.010"
+def test_a_likelihood_shows_the_kind_of_the_negative(kind, symbol):
+    assert cell(outcome(record("a", 1.0, kind)), "a", "nll").text == f"{symbol} 1.000 ± 0.005"
 
 
-def test_cells_of_discrete_data_are_bits_per_dimension():
-    # One nat over two dimensions is 1 / (2 ln 2) bits a dimension.
-    assert likelihood_cell(mean(Exact, levels=2)) == "= 0.721 ± 0.007"
+def test_models_without_a_number_say_why():
+    found = outcome(record("a", 1.0), record("b"), record("c", 1.0, Unnormalised))
+    assert [cell(found, label, "nll").text for label in "abc"] == ["= 1.000 ± 0.005", "none", "∝ only"]
+    lost = outcome(record("a", 1.0), Record("b", "moons", "gan/gan", failed="the loss is not finite"))
+    assert cell(lost, "b", "nll") == Cell("diverged", "the loss is not finite", "none")
 
 
-def test_cells_without_a_number():
-    assert likelihood_cell(None) == "none"
-    assert likelihood_cell(mean(Unnormalised)) == "∝ only"
+def test_seeds_share_a_row():
+    found = outcome(*(record("a", 1.0 + 0.1 * seed, seed=seed) for seed in range(3)))
+    assert [row.label for row in views(found)[0].rows] == ["a"]
+    shown = cell(found, "a", "nll")
+    # The t interval of 1.0, 1.1 and 1.2: 4.303 * 0.1 / sqrt(3) = 0.248, and little of the parts.
+    assert shown.text.startswith("= 1.100 ± 0.24")
+    assert "3 seeds" in shown.detail
 
 
-def test_excess_and_ratio():
-    r = record(likelihood=mean(Exact))
-    assert r.excess == pytest.approx(0.1)
-    assert r.sliced_ratio == pytest.approx(2.0)
-    assert replace(r, likelihood=None).excess is None
-    assert replace(r, floor=Floor(0.1, None, 1000)).excess is None
+def test_bold_is_what_no_other_model_is_shown_to_beat():
+    found = outcome(record("a", coverage=score(0.9)), record("b", coverage=score(0.8)), record("c", coverage=score(0.897, 0.1)))
+    assert [cell(found, label, "coverage").state for label in "abc"] == ["lead", "plain", "lead"]
+
+
+def test_a_distrusted_metric_is_grey_with_its_reason():
+    references = [Record(name, "moons", scores={"sliced": score(0.1)}) for name in (REAL, "modes dropped", "blurred", "Gaussian")]
+    found = outcome(*references, record("a", sliced=score(0.2)), record("b", sliced=score(0.3)))
+    column = views(found)[0].columns[0]
+    assert "modes dropped" in column.distrust
+    assert {c.state for row in views(found)[0].rows for c in row.cells} == {"grey"}
+    text = markdown(views(found)[0])
+    assert "(0.200 ± 0.005)" in text
+    assert column.distrust in text
+    assert not any("has the lowest" in line for line in note_of([found], SETTING).findings["moons"])
 
 
 @pytest.mark.parametrize(
     ("a", "b", "said"),
     [
-        (mean(Exact, -1.0), mean(Exact, -2.0), f"a/a {HIGHER} b/b"),
-        (mean(Exact, -2.0), mean(Exact, -1.0), f"b/b {HIGHER} a/a"),
-        (mean(Lower, -1.0), mean(Exact, -2.0), f"a/a {HIGHER} b/b"),
-        (mean(Exact, -1.0), mean(Lower, -2.0), "not implied"),
-        (mean(Lower, -1.0), mean(Lower, -2.0), "not implied"),
-        (mean(Exact, -1.0), mean(Exact, -1.01), "undecided"),
-        (mean(Unnormalised, scope="x"), mean(Unnormalised, scope="y"), "not implied"),
+        (("a", 1.0, Exact), ("b", 2.0, Exact), "a gives test data a higher likelihood than b (by 1 ["),
+        (("a", 2.0, Exact), ("b", 1.0, Exact), "b gives test data a higher likelihood than a (by 1 ["),
+        (("a", 1.0, Lower), ("b", 2.0, Exact), "a gives test data a higher likelihood than b"),
+        (("a", 1.0, Exact), ("b", 1.0001, Exact, 0.02), "holds zero for a and b"),
     ],
 )
-def test_an_order_is_claimed_only_when_implied(a, b, said):
-    (line,) = implied([record("a/a", likelihood=a), record("b/b", likelihood=b)])
-    assert said in line
-    assert (HIGHER in line) == (HIGHER in said)
+def test_an_order_of_likelihoods_is_a_finding_when_implied(a, b, said):
+    found = note_of([outcome(record(*a), record(*b))], SETTING)
+    assert any(said in line for line in found.findings["moons"])
+    assert not any("imply no order" in line for line in found.not_comparable)
 
 
-def test_models_on_different_data_are_not_set_against_each_other():
-    assert implied([record("a/a", likelihood=mean(Exact)), record("b/b", "digits", mean(Exact))]) == []
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (("a", 1.0, Exact), ("b", 2.0, Lower), "Exact against Lower"),
+        (("a", 1.0, Lower), ("b", 2.0, Lower), "Lower against Lower"),
+        (("a", 1.0, Unnormalised), ("b", 2.0, Unnormalised), "unnormalised"),
+    ],
+)
+def test_an_order_that_is_not_implied_is_said_to_be_none(a, b, said):
+    found = note_of([outcome(record(*a), record(*b))], SETTING)
+    assert any("imply no order" in line and said in line for line in found.not_comparable)
+    assert not any("higher likelihood" in line for line in found.findings["moons"])
 
 
-def test_presets_share_a_row_unless_they_meet():
-    apart = [record("vae/vae:points", "moons"), record("vae/vae", "digits")]
-    assert models(apart) == ["vae/vae"]
-    together = [record("vae/vae:points", "moons"), record("vae/vae", "moons")]
-    assert [label(r, together) for r in together] == ["vae/vae:points", "vae/vae"]
+def test_the_pair_decides_where_separate_intervals_would_not():
+    # Both scores share the scatter of their parts, as scores on the same data do; apart, 1.00 and 1.01 are within their errors.
+    a, b = record("a", 1.00), record("b", 1.01)
+    assert a.scores["nll"].high > b.scores["nll"].low - 0.01
+    assert any("a gives test data a higher" in line for line in note_of([outcome(a, b)], SETTING).findings["moons"])
 
 
-def test_tables_hold_every_model_and_column():
-    records = [record("flow/realnvp", likelihood=mean(Exact)), record("gan/gan")]
-    heads = [c.head for c in columns(records)]
-    assert heads == ["-log p, nats", "above best", "SW / real", "train s", "s / 1k samples"]
-    text = markdown_table(records)
-    assert text.count("\n") == 4
-    assert "| gan/gan | none |" in text
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(terminal_table(records))
-    assert "flow/realnvp" in console.export_text()
+def test_findings_name_the_best_and_who_is_not_shown_to_differ():
+    real = Record(REAL, "moons", scores={"coverage": score(0.95)})
+    found = outcome(real, record("a", coverage=score(0.9)), record("b", coverage=score(0.5)), record("c", coverage=score(0.899, 0.1)))
+    (line,) = [line for line in note_of([found], SETTING).findings["moons"] if line.startswith("coverage")]
+    assert "a has the highest value, 0.9 [" in line
+    assert "not shown to differ from it: c" in line
+    assert "shown to be worse: b (-0.4 [" in line
+    assert "real data are better (-0.05 [" in line
 
 
-def test_the_floor_of_known_truth_and_of_real_data():
-    moons = floor_of(sixfold.load_data("moons"), count=1000, samples=3)
-    # Sliced W_2 of two samples of n points shrinks like 1 / sqrt(n) times the data's spread of about one.
-    assert 0.01 < moons.sliced < 0.1
-    assert moons.nll == pytest.approx(sixfold.load_data("moons").truth.best_nll, abs=6 * 0.7 / 1000**0.5)
-    digits = floor_of(sixfold.load_data("digits").unconditional(), count=173, samples=4)
-    assert digits.nll is None
-    assert digits.sliced > 0
+def test_threats_count_seeds_and_comparisons():
+    one = note_of([outcome(record("a", 1.0), record("b", 2.0))], SETTING).threats
+    assert any(line.startswith("One seed") for line in one)
+    assert any(line.startswith("1 pairs") for line in one)
+    two = note_of([outcome(*(record(m, 1.0, seed=s) for m in "ab" for s in range(2)))], SETTING).threats
+    assert any(line.startswith("2 seeds") for line in two)
 
 
-def test_too_few_data_for_a_floor_is_one_line():
-    data = sixfold.load_data("digits").unconditional()
-    with pytest.raises(BadInput, match="Use fewer rows"):
-        floor_of(replace(data, train=replace(data.train, x=data.train.x[:5])), count=173)
+def test_a_note_is_markdown_with_its_commands():
+    text = notes.markdown(note_of([outcome(record("a", 1.0))], SETTING), title="A title")
+    assert text.startswith("# A title\n")
+    assert "sixfold compare --suite demo" in text
+    assert all(heading in text for heading in ("## Setting", "## Findings", "## Not comparable", "## Threats"))
 
 
-def test_the_truth_scores_as_the_floor_and_a_shift_does_not():
-    data = sixfold.load_data("moons").unconditional()
-    model = sixfold.build("flow/realnvp", data.spec, width=8, couplings=2)
-    model.sample = lambda num, cond=None, generator=None: data.truth.sample(num, generator=generator)
-    floor = floor_of(data, count=2000)
-    scored = score_run(model, data, seconds=0.0, floor=floor, rows=100)
-    assert 0.3 < scored.sliced_ratio < 2.5  # of six floor pairs measured, the widest spread was a factor of 1.9
-    model.sample = lambda num, cond=None, generator=None: data.truth.sample(num, generator=generator) + 0.3
-    assert score_run(model, data, seconds=0.0, floor=floor, rows=100).sliced_ratio > 5
+def test_tables_of_every_form_hold_every_row():
+    found = made_up("moons")
+    short, whole = views(found)
+    assert len(whole.columns) >= len(short.columns)
+    assert all(in_short(found, c.key) for c in short.columns)
+    console = Console(width=300, record=True, file=StringIO())
+    console.print(terminal(short))
+    printed = console.export_text()
+    for row in short.rows:
+        assert row.label in printed
+        assert row.label in markdown(short)
+    rows = list(long_rows(found))
+    assert {r[1] for r in rows} == {row.label for row in short.rows}
+    assert all(bool(r[-2]) == bool(distrust(f"{r[4]}@{r[5]}" if r[5] else r[4], found.references)) for r in rows if r[4])
 
 
-def test_the_demonstration_has_every_family_on_every_data_set():
-    assert len(jobs()) == len(MODELS) * len(DATA)
-    assert {j.model for j in jobs()} <= set(names(presets=True))
-    assert {m.partition("/")[0] for m in MODELS} == {n.partition("/")[0] for n in names()}
+@pytest.mark.parametrize(("value", "digits", "text"), [(score(0.12345), 3, "0.123 ± 0.005"), (known(12345), 0, "12,345")])
+def test_numbers(value, digits, text):
+    assert number(value, digits) == text
 
 
-def test_jobs_train_in_processes_of_their_own_and_go_on_where_they_stopped(tmp_path):
-    tiny = {"steps": 3, "width": 8}
-    work = [Job("flow/realnvp", "moons", tiny), Job("gan/gan", "moons", tiny)]
-    heard: list[tuple[str, Progress]] = []
-    about = {"title": "t", "subtitle": "s", "command": "c"}
+def test_a_record_is_what_was_written(tmp_path):
+    kept = record("a", 1.0, Numerical, sliced=score(0.2))
+    write_record(kept, tmp_path / "r.json", protocol={"rows": 10, "metrics": ("a",)})
+    assert read_record(tmp_path / "r.json", protocol={"rows": 10, "metrics": ("a",)}) == kept
+    assert read_record(tmp_path / "r.json", protocol={"rows": 11, "metrics": ("a",)}) is None
+    assert read_record(tmp_path / "none.json", protocol={}) is None
+    (tmp_path / "r.json").write_text('{"protocol": {}, "record": 3}')
+    with pytest.raises(BadInput, match="Remove it"):
+        read_record(tmp_path / "r.json", protocol={})
 
-    def train(resume: bool) -> list:
-        return train_and_compare(
-            work, out=tmp_path, workers=2, resume=resume, watch=lambda *said: heard.append(said), rows=200, **about
-        )
 
-    first = train(False)
-    assert {title for title, _ in heard} == {"flow/realnvp on moons", "gan/gan on moons"}
-    assert {c.record.model for c in first} == {"flow/realnvp", "gan/gan"}
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "moons-flow-realnvp",
-        "moons-gan-gan",
-        "report.html",
-        "report.png",
-        "report.json",
-        "report.md",
-    }
-    again = train(True)
-    weights = [torch.cat([p.flatten() for p in c[0].model.parameters()]) for c in (first, again)]
-    assert torch.equal(*weights)
+TINY = """
+title: Tiny
+data: [moons]
+seeds: 2
+rows: 60
+budget: {steps: 10}
+metrics: [likelihood, samples, novelty, cost]
+models:
+  flow: {model: flow/realnvp, settings: {width: 8, couplings: 2}}
+  bad: {model: gan/gan, settings: {width: 8, lr: 1.0e+30}}
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> Suite:
+    path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+    path.write_text(TINY)
+    return read_suite(path)
+
+
+@pytest.fixture(scope="module")
+def compared(suite, tmp_path_factory) -> tuple[Compared, Path, list[str]]:
+    out, heard = tmp_path_factory.mktemp("compared"), []
+
+    def watch(title: str, progress: Progress) -> None:
+        heard.append(title)
+
+    return compare_suite(suite, out=out, workers=1, watch=watch, command="sixfold compare --suite tiny.yaml"), out, heard
+
+
+def test_a_suite_trains_scores_and_reports(compared):
+    found, out, heard = compared
+    assert {"flow on moons, seed 0", "flow on moons, seed 1", "bad on moons, seed 0"} <= set(heard)
+    assert {p.name for p in out.iterdir()} == {
+        "suite.yaml", "runs", "scores", "pictures", "report.html", "report.md", "report.csv", "report.json", "note.md",
+    }  # fmt: skip
+    assert len(found.outcomes[0].seeds("flow")) == 2
+    assert {r.label for r in found.outcomes[0].records if r.is_reference} >= {REAL, "training copies", "Gaussian", "KDE"}
+    rows = list(csv.DictReader((out / "report.csv").open(encoding="utf-8")))
+    assert {r["row"] for r in rows} >= {"flow", "bad", REAL}
+    stored = [Record.from_json(r) for r in json.loads((out / "report.json").read_text())]
+    assert stored == list(found.outcomes[0].records)
+
+
+def test_a_model_that_diverges_is_reported_and_the_rest_goes_on(compared):
+    found, out, _ = compared
+    lost = found.outcomes[0].failed("bad")
+    assert [r.seed for r in lost] == [0, 1]
+    assert all("finite" in r.failed or "diverged" in r.failed for r in lost)
+    assert any("bad: 2 of 2 trainings failed" in line for line in found.note.findings["moons"])
+    assert "diverged" in (out / "report.md").read_text()
+
+
+def test_what_is_done_is_not_done_again(compared, suite):
+    found, out, _ = compared
+    place = record_path(out / "scores" / "moons-flow-seed1")
+    before = {p: p.stat().st_mtime_ns for p in out.glob("scores/**/*.json")}
+    place.unlink()  # as if it had been stopped here
+    again = compare_suite(suite, out=out, workers=1, watch=lambda *said: None, command="sixfold compare --suite tiny.yaml")
+    # Times differ; everything else is the same numbers.
+    plain = [[replace(r, scores={k: s for k, s in r.scores.items() if "seconds" not in k and k != "memory"}) for r in c.outcomes[0].records] for c in (found, again)]  # fmt: skip
+    assert plain[0] == plain[1]
+    changed = {p for p, time in before.items() if p.stat().st_mtime_ns != time}
+    assert changed == {place}
+
+
+def test_another_suite_is_kept_out_of_the_folder(compared, suite):
+    _, out, _ = compared
+    with pytest.raises(BadInput, match="another suite"):
+        compare_suite(replace(suite, seeds=1), out=out, workers=1, watch=lambda *said: None)
+
+
+def test_runs_that_differ_by_seed_alone_are_one_row(compared, tmp_path):
+    _, out, _ = compared
+    runs = [out / "runs" / f"moons-flow-seed{seed}" for seed in (0, 1)]
+    sixfold.fit("flow/realnvp", "moons", steps=2, width=4, couplings=2, folder=tmp_path / "other")
+    found = compare_runs(
+        [*runs, tmp_path / "other", runs[0]], out=tmp_path / "c", workers=1, watch=lambda *said: None, rows=40, metrics=["likelihood"]
+    )
+    assert [len(found.outcomes[0].seeds(label)) for label in found.outcomes[0].labels] == [2, 1]
+    assert found.outcomes[0].labels == ["flow/realnvp", "flow/realnvp (2)"]
+
+
+def test_a_comparison_of_nothing_but_failures_is_an_error(suite, tmp_path):
+    bad = replace(suite, models=suite.models[1:], seeds=1)
+    with pytest.raises(SixfoldError, match="finite|diverged"):
+        compare_suite(bad, out=tmp_path, workers=1, watch=lambda *said: None)
+
+
+def test_wrong_names_are_found_before_anything_is_trained(suite, tmp_path):
+    entry = replace(suite.models[0], settings={"widht": 3})
+    with pytest.raises(BadInput, match="Perhaps you meant 'width'"):
+        compare_suite(replace(suite, models=(entry,)), out=tmp_path / "o", workers=1, watch=lambda *said: None)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_copying_model_is_found(suite, tmp_path, monkeypatch):
+    from sixfold.compare.protocol import Ground, Protocol
+    from sixfold.compare.score_model import score_model
+
+    ground = Ground(Protocol("moons", 200, ("novelty",)))
+    model = sixfold.build("flow/realnvp", ground.dataset.unconditional().spec, width=4, couplings=2)
+    own = score_model(ground, model, seconds=None).scores
+    monkeypatch.setattr(model, "sample", lambda num, cond=None, generator=None: ground.train[:num])
+    copied = score_model(ground, model, seconds=None).scores
+    assert copied["exact_duplicates"].value == 1.0 > own["exact_duplicates"].high
+    assert copied["distance_ratio"].value == 0.0 < own["distance_ratio"].value
+
+
+def test_samples_that_are_not_finite_are_one_line(suite, monkeypatch):
+    from sixfold.compare.protocol import Ground, Protocol
+    from sixfold.compare.score_model import score_model
+
+    ground = Ground(Protocol("moons", 40, ("samples",)))
+    model = sixfold.build("flow/realnvp", ground.dataset.unconditional().spec, width=4, couplings=2)
+    monkeypatch.setattr(model, "sample", lambda num, cond=None, generator=None: torch.full((num, 2), float("nan")))
+    with pytest.raises(BadInput, match="NaN or infinity, first in row 0"):
+        score_model(ground, model, seconds=None)
+
+
+def test_too_few_test_data_are_one_line():
+    from sixfold.compare.protocol import Ground, Protocol
+
+    with pytest.raises(BadInput, match="at least 20"):
+        Ground(Protocol("moons", 2))

@@ -9,10 +9,11 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from sixfold.cli.parse import flag, flags, parse, read_yaml, write_yaml
+from sixfold.cli.parse import flag, flags, parse
 from sixfold.core.errors import BadInput
 from sixfold.core.registry import entry, model_class, split_name
 from sixfold.core.signature import options, validate
+from sixfold.core.yamlfile import read_yaml, write_yaml
 from sixfold.run.folder import RunFolder
 from sixfold.run.training import Settings, dataset_of, run
 from sixfold.train.progress import Bar

@@ -17,8 +17,8 @@ COMMANDS = {
     "fit": ("sixfold.cli.fit:main", "train a model: fit NAME --data D [its options]"),
     "sample": ("sixfold.cli.use:sample", "draw from a trained model: sample RUN -n 64"),
     "score": ("sixfold.cli.use:score", "log-probability of each datum with its kind: score RUN --data D"),
-    "compare": ("sixfold.cli.compare:compare", "set trained models side by side: compare RUN RUN ..."),
-    "demo": ("sixfold.cli.compare:demo", "all six families on digits and two moons, in minutes"),
+    "evaluate": ("sixfold.cli.compare:evaluate", "every metric of a trained model, beside references: evaluate RUN"),
+    "compare": ("sixfold.cli.compare:compare", "models side by side: compare --suite demo, or compare RUN RUN ..."),
 }
 
 EXIT_INTERRUPTED = 130

@@ -1,133 +1,216 @@
-"""Records as one table: a row a model, a group of columns a data set; a number never stands without its kind."""
+"""One data set's scores as a table: a row a model or reference, a column a metric; a number never stands without its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from typing import Literal
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from sixfold.compare.record import RunRecord
-from sixfold.core.errors import NotComparable
-from sixfold.core.likelihood import Kind, MeanLogProb, Unnormalised, Verdict, verdict
-from sixfold.core.registry import split_name
+from sixfold.compare.judge import across, better, contrast, distrust
+from sixfold.compare.meaning import MEANINGS, head, meaning, name_of, space_of
+from sixfold.compare.outcome import Outcome
+from sixfold.compare.record import Record
+from sixfold.evaluate.score import Score
+
+ARROWS = {"lower": "↓", "higher": "↑", "zero": "→ 0", "none": ""}
+
+State = Literal["plain", "lead", "grey", "none"]
 
 
-def likelihood_cell(likelihood: MeanLogProb[Kind] | None) -> str:
-    """Negative log-likelihood with the symbol of its kind: bits/dim for discrete data, nats for real ones."""
-    if likelihood is None:
-        return "none"
-    if likelihood.kind is Unnormalised:
-        return "∝ only"
-    if likelihood.measure.levels is None:
-        return f"{likelihood.sign} {likelihood.nll:.3f} ± {likelihood.stderr:.3f}"
-    return f"{likelihood.sign} {likelihood.bits_per_dim:.3f} ± {likelihood.bits_stderr:.3f}"
+@dataclass(frozen=True)
+class Cell:
+    """A cell.
 
+    Args:
+        text: as printed; a likelihood starts with the symbol of its kind.
+        detail: interval, method and seeds in words.
+        state: ``lead`` when no other model is shown to be better, ``grey`` when the metric is not to be believed here,
+            ``none`` when there is no number.
+    """
 
-def unit(records: Sequence[RunRecord]) -> str:
-    """Unit of the likelihood column of one data set."""
-    known = [r.likelihood for r in records if r.likelihood is not None]
-    return "bits/dim" if known and known[0].measure.levels is not None else "nats"
+    text: str
+    detail: str = ""
+    state: State = "plain"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of one data set: its head and a cell for each model."""
+    """A metric: its key, head, what it says in words, which way is better (an arrow), and why it is greyed out, if it is."""
+
+    key: str
+    head: str
+    says: str
+    arrow: str
+    distrust: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model (registry name in ``model``) or a reference (empty ``model``) with its cells."""
+
+    label: str
+    model: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """A table of one data set."""
 
     data: str
-    head: str
-    cells: dict[str, str]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
 
 
-def label(record: RunRecord, records: Sequence[RunRecord]) -> str:
-    """Row of a record: its model, without the preset unless two presets of one model meet on the same data."""
-    base = split_name(record.model)[0]
-    rivals = {(r.model, r.data) for r in records if split_name(r.model)[0] == base}
-    return base if len({data for _, data in rivals}) == len(rivals) else record.model
+def views(outcome: Outcome) -> tuple[View, View]:
+    """The short table and the whole one of a data set.
+
+    The short one has the main metrics in the first feature space; the whole one has all that was computed.
+    """
+    order = list(MEANINGS)
+    keys = sorted(outcome.keys, key=lambda key: order.index(name_of(key)))  # stable: feature spaces keep their order
+    return _view(outcome, [key for key in keys if in_short(outcome, key)]), _view(outcome, keys)
 
 
-def columns(records: Sequence[RunRecord]) -> list[Column]:
-    """Columns of every data set, in the order in which the data sets appear."""
-    made = []
-    for data in dict.fromkeys(r.data for r in records):
-        rows = {label(r, records): r for r in records if r.data == data}
-        made.append(
-            Column(data, f"-log p, {unit(list(rows.values()))}", {m: likelihood_cell(r.likelihood) for m, r in rows.items()})
-        )
-        if any(r.excess is not None for r in rows.values()):
-            made.append(Column(data, "above best", {m: _excess_cell(r) for m, r in rows.items()}))
-        made.append(Column(data, "SW / real", {m: f"{r.sliced_ratio:.2f}" for m, r in rows.items()}))
-        made.append(Column(data, "train s", {m: f"{r.seconds:.1f}" for m, r in rows.items()}))
-        made.append(Column(data, "s / 1k samples", {m: f"{r.sampling:.2f}" for m, r in rows.items()}))
-    return made
+def in_short(outcome: Outcome, key: str) -> bool:
+    """Whether a score stands in the short table: a main metric, in the first feature space if in any."""
+    first = next((space_of(k) for k in outcome.keys if space_of(k) and meaning(k).main), "")
+    return meaning(key).main and space_of(key) in ("", first)
 
 
-def _excess_cell(record: RunRecord) -> str:
-    return "" if record.excess is None or record.likelihood is None else f"{record.likelihood.sign} {record.excess:+.3f}"
+def _view(outcome: Outcome, keys: Sequence[str]) -> View:
+    columns = [_column(outcome, key) for key in keys]
+    rows = [
+        Row(label, _model_of(outcome, label), tuple(_cell(outcome, label, column) for column in columns))
+        for label in [*outcome.references, *outcome.labels]
+    ]
+    return View(outcome.dataset.name, tuple(columns), tuple(rows))
 
 
-def models(records: Sequence[RunRecord]) -> list[str]:
-    """Rows of the table: models in order of appearance."""
-    return list(dict.fromkeys(label(r, records) for r in records))
+def _model_of(outcome: Outcome, label: str) -> str:
+    return next(r.model for r in outcome.records if r.label == label)
 
 
-def terminal_table(records: Sequence[RunRecord]) -> Table:
-    """The table for a terminal."""
-    table = Table(title=None, header_style="bold", pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    made = columns(records)
-    for column in made:
-        table.add_column(f"{column.data}\n{column.head}", justify="right", no_wrap=True)
-    for model in models(records):
-        table.add_row(model, *(column.cells.get(model, "") for column in made))
+def _column(outcome: Outcome, key: str) -> Column:
+    sense = meaning(key)
+    unit = f", {likelihood_unit(outcome)}" if name_of(key) == "nll" else ""
+    return Column(key, head(key) + unit, sense.says, ARROWS[sense.better], distrust(key, outcome.references))
+
+
+def likelihood_unit(outcome: Outcome) -> str:
+    """Unit of the likelihood on these data: bits per dimension where data are discrete, nats where they are real."""
+    return "bits/dim" if outcome.dataset.spec.support.discrete else "nats"
+
+
+def nats_per_unit(outcome: Outcome) -> float:
+    """Nats of one datum in one :func:`likelihood_unit`."""
+    spec = outcome.dataset.spec
+    return spec.dims * math.log(2) if spec.support.discrete else 1.0
+
+
+def _cell(outcome: Outcome, label: str, column: Column) -> Cell:
+    records = outcome.seeds(label)
+    if not records:
+        return Cell("diverged", "; ".join(r.failed for r in outcome.failed(label)), "none")
+    scores = outcome.scores(label, column.key)
+    if not scores:
+        return _empty(records[0], column.key)
+    shown = across(scores)
+    if meaning(column.key).axis == "cost":  # seconds of one machine; their spread over seeds is in the detail
+        return Cell(f"{shown.value:,.{meaning(column.key).digits}f}", f"mean of {len(scores)}; {interval(shown)}")
+    of_likelihood = name_of(column.key) in ("nll", "excess")
+    sign = f"{records[0].likelihood.sign} " if of_likelihood and records[0].likelihood is not None else ""
+    lost = len(outcome.failed(label))
+    detail = f"{interval(shown)}, {shown.method}" + (f"; {lost} of {lost + len(records)} trainings diverged" if lost else "")
+    state: State = "grey" if column.distrust else "lead" if _leads(outcome, label, column.key) else "plain"
+    return Cell(sign + number(shown, meaning(column.key).digits), detail, state)
+
+
+def _empty(record: Record, key: str) -> Cell:
+    """A model that has no such number: why not."""
+    if name_of(key) == "nll" and record.likelihood is not None:
+        return Cell("∝ only", "known up to a constant of the model", "none")
+    if name_of(key) == "nll" and not record.is_reference:
+        return Cell("none", "the model has no likelihood", "none")
+    return Cell("", "", "none")
+
+
+def number(score: Score, digits: int) -> str:
+    """A value with half its interval, ``0.912 ± 0.004``; without one where nothing is random."""
+    value = f"{score.value:,.{digits}f}"
+    return value if score.low == score.high else f"{value} ± {score.half:.{digits}f}"
+
+
+def interval(score: Score) -> str:
+    """``0.912 [0.908, 0.917]``."""
+    return f"{score.value:.3g}" if score.low == score.high else f"{score.value:.3g} [{score.low:.3g}, {score.high:.3g}]"
+
+
+def ranked(outcome: Outcome, key: str) -> list[str]:
+    """Models that have this score, the best value first; as they appear where no way is better."""
+    have = [label for label in outcome.labels if outcome.scores(label, key)]
+    sign = {"lower": 1, "higher": -1}.get(meaning(key).better, 0)
+    return sorted(have, key=lambda label: sign * across(outcome.scores(label, key)).value)
+
+
+def _leads(outcome: Outcome, label: str, key: str) -> bool:
+    """Whether a model is among those that are not shown to be worse than the best, by the numbers as they stand."""
+    order = ranked(outcome, key)
+    sense = meaning(key)
+    if len(order) < 2 or label not in order or sense.better not in ("lower", "higher") or sense.axis == "cost":
+        return False
+    mine, best = (outcome.scores(name, key) for name in (label, order[0]))
+    return label == order[0] or better(contrast(best, mine), sense) == 0
+
+
+def markdown(view: View) -> str:
+    """A table as Markdown; greyed-out numbers stand in brackets, with their reasons beneath."""
+    head = [view.data, *(f"{c.head} {c.arrow}".strip() for c in view.columns)]
+    lines = [head, ["---", *["---:"] * len(view.columns)]]
+    lines += [[row.label if row.model else f"*{row.label}*", *map(_marked, row.cells)] for row in view.rows]
+    notes = [f"- ({c.head}): {c.distrust}." for c in view.columns if c.distrust]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return "\n".join([table, *(["", *notes] if notes else [])]) + "\n"
+
+
+def _marked(cell: Cell) -> str:
+    return {"lead": f"**{cell.text}**", "grey": f"({cell.text})"}.get(cell.state, cell.text)
+
+
+def terminal(view: View) -> Table:
+    """A table for a terminal; half-widths of intervals stand close to their values to save room."""
+    table = Table(title=None, header_style="bold", pad_edge=False, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(view.data, no_wrap=True)
+    for column in view.columns:
+        table.add_column(f"{column.head} {column.arrow}".strip(), justify="right", style="dim" if column.distrust else "")
+    for row in view.rows:
+        cells = [_styled(escape(_marked(c) if c.state == "grey" else c.text).replace(" ± ", "±"), c.state) for c in row.cells]
+        table.add_row(row.label if row.model else f"[italic]{row.label}[/italic]", *cells)
     return table
 
 
-def markdown_table(records: Sequence[RunRecord]) -> str:
-    """The table as Markdown."""
-    made = columns(records)
-    head = ["model", *(f"{c.data}: {c.head}" for c in made)]
-    lines = [head, ["---", *["---:"] * len(made)], *([m, *(c.cells.get(m, "") for c in made)] for m in models(records))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+def _styled(text: str, state: State) -> str:
+    return f"[bold]{text}[/bold]" if state == "lead" and text else text
 
 
-def methods(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
-    """How each likelihood was computed: model, data, and the kind in words with its method."""
-    said = []
-    for r in records:
-        if r.likelihood is None:
-            said.append((r.model, r.data, "has no likelihood; only its samples are scored"))
-        else:
-            said.append((r.model, r.data, f"{r.likelihood.kind.__name__}: {r.likelihood.method}"))
-    return said
+CSV_HEAD = (
+    "data", "row", "model", "seed", "metric", "space", "value", "low", "high", "interval", "better", "kind", "distrust", "failed",
+)  # fmt: skip
 
 
-def implied(records: Sequence[RunRecord]) -> list[str]:
-    """What the likelihoods imply about pairs of models on the same data, in words; what they do not imply is said too."""
-    lines = []
-    for data in dict.fromkeys(r.data for r in records):
-        rest: dict[str, list[str]] = {}
-        for a, b in combinations([r for r in records if r.data == data and r.likelihood is not None], 2):
-            found = _verdict(a, b)
-            pair = f"{label(a, records)} and {label(b, records)}"
-            if found.relation in ("higher", "lower"):
-                better, worse = (a, b) if found.relation == "higher" else (b, a)
-                lines.append(f"{data}: {label(better, records)} {HIGHER} {label(worse, records)}.")
-            else:
-                rest.setdefault(f"{found.relation}, {found.reason}", []).append(pair)
-        lines += [f"{data}: {'; '.join(pairs)}: {why}." for why, pairs in rest.items()]
-    return lines
-
-
-HIGHER = "gives test data a higher likelihood than"
-
-
-def _verdict(a: RunRecord, b: RunRecord) -> Verdict:
-    """The verdict on two records; a comparison that is refused is one that implies nothing."""
-    assert a.likelihood is not None
-    assert b.likelihood is not None
-    try:
-        return verdict(a.likelihood, b.likelihood)
-    except NotComparable as refused:
-        return Verdict("not implied", str(refused).rstrip("."))
+def long_rows(outcome: Outcome) -> Iterator[tuple[object, ...]]:
+    """Every number of a data set on a row of its own, seeds apart: what the CSV file holds."""
+    why = {key: distrust(key, outcome.references) for key in outcome.keys}
+    for r in outcome.records:
+        kind = "" if r.likelihood is None else r.likelihood.kind.__name__
+        first = (r.data, r.label, r.model, r.seed)
+        if r.failed:
+            yield (*first, "", "", "", "", "", "", "", "", "", r.failed)
+        for key, s in r.scores.items():
+            own = kind if name_of(key) in ("nll", "excess") else ""
+            yield (*first, name_of(key), space_of(key), s.value, s.low, s.high, s.method, meaning(key).better, own, why[key], "")

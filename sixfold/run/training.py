@@ -75,8 +75,13 @@ class Settings:
 
     @property
     def stem(self) -> str:
-        """Name of the run's folder: data and model in letters that every file system takes."""
-        text = f"{Path(self.data).name if '/' in self.data else self.data}-{self.model}"
+        """Name of the run's folder."""
+        return self.stem_of(self.data, self.model)
+
+    @staticmethod
+    def stem_of(data: str, model: str) -> str:
+        """Data and model in letters that every file system takes."""
+        text = f"{Path(data).name if '/' in data else data}-{model}"
         return "".join(c if c.isalnum() or c in "._" else "-" for c in text).strip("-.")
 
 
