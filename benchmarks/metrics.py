@@ -149,7 +149,7 @@ def packages(rows: int, dims: int, pairs: int, threads: int, only: str | None) -
             a, b = (statistics.median(run[side][column] for run in runs) for side in (0, 1))
             print(f"  {what:<10} {a:7.2f} s, {package} {b:7.2f} s, ratio {a / b:.2f}")
         a, b = (growth(f, rows, dims, threads) for f in (ours, theirs))
-        print(f"  {'memory':<10} {a:7.0f} MB, {package} {b:5.0f} MB, ratio {a / b:.2f}")
+        print(f"  {'memory':<10} {a:7.0f} MB, {package} {b:5.0f} MB")
 
 
 IMAGES: Mapping[str, Callable[[Tensor, Tensor, Tensor], object]] = {
