@@ -135,6 +135,11 @@ def test_parts_are_what_leaving_them_out_gives(name):
         assert whole.parts[g] == pytest.approx(PARTS * whole.value - (PARTS - 1) * left, abs=1e-9)
 
 
+def test_copies_of_repeated_training_data_are_not_authentic():
+    known = torch.arange(40.0)[:, None].repeat(5, 1)  # the sample and the next training datum are equally near
+    assert values(known[:40], known[:40] + 0.5, known)["authenticity"] == 0.0
+
+
 def test_a_ratio_to_nothing():
     known = torch.arange(40.0)[:, None].repeat(5, 1)
     same, new = novelty(known[:40], known[:40], known), novelty(known[:40] + 0.5, known[:40], known)
