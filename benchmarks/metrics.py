@@ -2,7 +2,7 @@
 
     packages   seconds on the same arrays in turns within one process, so that the machine's moods meet both, and the growth
                of peak memory in a fresh process each; values must agree before times are compared
-    images     seconds of every metric of 10,000 MNIST images against 10,000, their total, and the peak memory of the process
+    images     seconds of every score of 10,000 images against 10,000 of MNIST, and the peak memory of the process
 
 Run: python benchmarks/metrics.py packages [--rows 10000] [--dims 64] [--pairs 3] [--threads 1] [--only coverage]
      python benchmarks/metrics.py images [--rows 10000] [--threads 2]
@@ -25,12 +25,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sixfold.core.dataset import Dataset
+from sixfold.data import load
 from sixfold.evaluate.coverage import precision_recall
-from sixfold.evaluate.features import features_of
 from sixfold.evaluate.frechet import frechet
 from sixfold.evaluate.kernel import kernel_distance
-from sixfold.evaluate.novelty import novelty
 
 Found = TypeVar("Found")
 Values = list[float]
@@ -152,37 +150,21 @@ def packages(rows: int, dims: int, pairs: int, threads: int, only: str | None) -
         print(f"  {'memory':<10} {a:7.0f} MB, {package} {b:5.0f} MB")
 
 
-IMAGES: Mapping[str, Callable[[Tensor, Tensor, Tensor], object]] = {
-    "precision, recall, density, coverage": lambda x, y, train: precision_recall(x, y),
-    "novelty": novelty,
-    "frechet": lambda x, y, train: frechet(x, y),
-    "kernel": lambda x, y, train: kernel_distance(x, y),
-}
-"""Metrics of generated images, real ones that were held out, and training images, all as features."""
-
-SPACES = ("cnn",)
-
-
-def mnist() -> Dataset:
-    from sixfold.data import load
-
-    return load("mnist")
-
-
 def images(rows: int) -> None:
-    """Seconds of each image metric with training images in place of generated ones, and the memory of all."""
-    data = mnist()
-    x, train, y = data.train.x[:rows], data.train.x[rows:], data.test.x[:rows]
+    """Seconds and memory of every score of images but readouts and anomaly; training images stand in for samples."""
+    from sixfold.compare.protocol import Ground, Protocol
+    from sixfold.compare.score_samples import score_samples
+
     total = 0.0
-    for space in SPACES:
-        features = features_of(space, data.spec, data.name, train)
-        clock, _, (a, b, t) = timed(lambda *sets, f=features: [f(z) for z in sets], x, y, train)
-        print(f"{space}: features of {len(x) + len(y) + len(train)} images {clock:.2f} s")
-        total += clock
-        for name, metric in IMAGES.items():
-            clock = timed(metric, a, b, t)[0]
-            print(f"  {name:<40} {clock:6.2f} s")
-            total += clock
+    x = load("mnist").train.rows(rows)
+    for group in ("samples", "novelty"):
+        ground = Ground(Protocol("mnist", rows, (group,)))
+        ready = timed(lambda g=ground: g.real_features)[0]
+        clock, _, found = timed(score_samples, ground, x)
+        print(
+            f"{group}: {ready:.1f} s for features of test data, once a data set; {clock:.1f} s for {len(found)} scores of a model"
+        )
+        total += ready + clock
     print(f"all: {total:.1f} s, {megabytes():.0f} MB at most, with everything that Python has loaded")
 
 

@@ -261,11 +261,10 @@ def test_compare_writes_one_report(trained, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "flow/realnvp" in printed
     rows = json.loads((tmp_path / "c" / "report.json").read_text())
-    assert [row["likelihood"]["kind"] for row in rows] == ["Exact", "Exact"]
+    assert [row["likelihood"]["kind"] for row in rows if row["model"]] == ["Exact"]
     page = (tmp_path / "c" / "report.html").read_text()
     assert "http" not in page
-    with Image.open(tmp_path / "c" / "report.png") as picture:
-        assert min(picture.size) > 200
+    assert list((tmp_path / "c" / "pictures").glob("*.png"))
 
 
 def test_unwritable_folder_is_one_line(tmp_path, capsys):

@@ -56,7 +56,9 @@ def test_copies_are_training_data(digits):
 
 def test_modes_are_dropped_by_class_and_by_cluster_without_labels(ring):
     centres = sixfold.load_data("ring8").truth.centres
-    assert len(torch.cdist(ring[DROPPED].samples.double(), centres.double()).argmin(1).unique()) == 6  # a third of 8, rounded down
+    assert (
+        len(torch.cdist(ring[DROPPED].samples.double(), centres.double()).argmin(1).unique()) == 6
+    )  # a third of 8, rounded down
     bare = sixfold.load_data("ring8").unconditional()
     kept = torch.cdist(made(bare, 500)[DROPPED].samples.double(), centres.double()).argmin(1).unique()
     assert 4 <= len(kept) < 8

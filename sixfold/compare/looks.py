@@ -227,18 +227,16 @@ def _codes(outcome: Outcome) -> Iterator[Drawing]:
     if not shown:
         return
     names = outcome.dataset.classes if any(outcome.exhibits[label].labels is not None for label in shown) else ()
-    made, (row,) = _grid(1, len(shown) + bool(names), cell=2.4, room=0.1)
+    made = figure(2.4 * len(shown) + bool(names), 2.5)
+    row = made.subplots(1, len(shown) + bool(names), squeeze=False, width_ratios=[2.4] * len(shown) + [1.0] * bool(names))[0]
     for axes, label in zip(row, shown, strict=False):
-        exhibit = outcome.exhibits[label]
+        exhibit, colour = outcome.exhibits[label], colour_of(outcome, label)
         assert exhibit.codes is not None
-        latent_map(
-            axes, exhibit.codes, exhibit.labels, classes=len(names), colour=colour_of(outcome, label), title=_name(label)
-        )  # fmt: skip
-        _marked(axes, colour_of(outcome, label))
+        labels = exhibit.labels if names else None
+        latent_map(axes, exhibit.codes, labels, classes=len(names), colour=colour, title=_name(label))
+        _marked(axes, colour)
     if names:
         class_legend(row[-1], names)
-    caption = (
-        "Codes of test data in two dimensions, the first two principal components where a code has more; colours are classes."
-    )
-    alt = f"Codes of test data of {outcome.dataset.name} by {listed(shown)}, coloured by class."
-    yield Drawing("latent", "latent", made, caption, alt)
+    caption = "Codes of test data in two dimensions, the first two principal components where a code has more."
+    alt = f"Codes of test data of {outcome.dataset.name} by {listed(shown)}."
+    yield Drawing("latent", "latent", made, sentence(caption, "Colours are classes." if names else ""), alt)

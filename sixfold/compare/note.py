@@ -305,7 +305,7 @@ def _not_comparable(outcome: Outcome) -> Iterator[str]:
         yield f"{data}: {head(key)} is greyed out: it {why}."
     if len(grey) > len(short):
         judged = sum(bool(meaning(key).sees) for key in outcome.keys)
-        yield f"{data}: {len(grey)} of {judged} metrics fail to see a broken generator that they claim to see, grey in the full table."
+        yield f"{data}: in the whole table {len(grey)} of {judged} metrics are grey, as they miss what they claim to see."
 
 
 def _threats(outcomes: Sequence[Outcome], setting: Setting) -> Iterator[str]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,6 +46,12 @@ def _begin(said: Queue[Said], threads: int) -> None:
     global _said
     _said = said
     torch.set_num_threads(threads)
+
+
+def _say(title: str, progress: Progress) -> None:
+    """Report to the parent."""
+    assert _said is not None, "started without a queue"
+    _said.put((title, progress))
 
 
 @cache
@@ -86,11 +92,9 @@ def _model(task: Task, folder: Path, protocol: Protocol) -> Record:
 
 def _train(task: Task, folder: Path) -> None:
     assert task.job is not None
-    assert _said is not None, "started without a queue"
-    said = _said
     settings = task.job.asked()
     dataset = dataset_of(task.data, conditional=False)
-    run(settings, dataset, RunFolder(folder), resume=folder.exists(), watch=lambda progress: said.put((task.title, progress)))
+    run(settings, dataset, RunFolder(folder), resume=folder.exists(), watch=partial(_say, task.title))
 
 
 def _scored(task: Task, path: Path, protocol: Protocol) -> Record:
@@ -103,7 +107,9 @@ def _scored(task: Task, path: Path, protocol: Protocol) -> Record:
     settings, rows = folder.config()["settings"], folder.metrics()
     seconds = next((row["seconds"] for row in reversed(rows) if "seconds" in row), None)
     seed = int(settings.get("seed", 0))
+    _say(f"scoring {task.title}", Progress(0, None, 0.0, {}))
     found = score_model(_ground(protocol), load_run(path), seconds=seconds, seed=seed)
+    _say(f"scoring {task.title}", Progress(0, None, 1.0, {}))
     record = Record(task.label, task.data, settings["model"], seed, found.scores, found.likelihood, facts=_facts(rows))
     task.place.parent.mkdir(parents=True, exist_ok=True)
     found.exhibit.write(exhibit_path(task.place))
@@ -134,7 +140,7 @@ def _references(task: Task, protocol: Protocol) -> list[Record]:
     if all(record is not None and exhibit_path(places[label]).is_file() for label, record in kept.items()):
         return [record for record in kept.values() if record is not None]
     records = []
-    for reference in made.all():
+    for done, reference in enumerate(made.all(), 1):
         record = _reference(ground, reference)
         task.place.mkdir(parents=True, exist_ok=True)
         Exhibit(reference.samples[: 100 if ground.dataset.spec.is_image else 2000].clone()).write(
@@ -142,6 +148,7 @@ def _references(task: Task, protocol: Protocol) -> list[Record]:
         )
         write_record(record, record_path(places[reference.label]), protocol=asked)
         records.append(record)
+        _say(task.title, Progress(done, len(made.labels), done / len(made.labels), {}))
     return records
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
@@ -83,4 +84,5 @@ def _novelty(ground: Ground, x: Tensor, train: Tensor | None) -> dict[str, Score
     """How near the samples lie to what they were made from."""
     space = ground.near_space
     known = space(ground.train if train is None else train)
-    return novelty(space(x), ground.real_features[space.name], known)
+    found = novelty(space(x), ground.real_features[space.name], known)
+    return {name: score for name, score in found.items() if math.isfinite(score.value)}  # no ratio to a distance of zero

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+ROWS = 12
+"""Rows of bars beyond which those that are done make room."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands.
@@ -42,7 +46,8 @@ class Progress:
         many = len(self.losses) > 1
         said = [f"{name if many else 'loss'} {value:.4g}" for name, value in self.losses.items()]
         said += [] if self.valid is None else [f"valid {self.valid:.4g}"]
-        return ", ".join([*said, f"{self.speed:.0f}/s" if self.speed >= 10 else f"{self.speed:.1f}/s"])
+        speed = f"{self.speed:.0f}/s" if self.speed >= 10 else f"{self.speed:.1f}/s"
+        return ", ".join([*said, *([speed] if self.speed else [])])
 
 
 class Bars:
@@ -79,8 +84,10 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._rich.add_task(name, total=1.0, said="")
         minutes, seconds = divmod(round(progress.seconds_left), 60)
-        said = f"{progress}, {minutes}:{seconds:02d} left"
+        said = ", ".join(filter(None, [str(progress), f"{minutes}:{seconds:02d} left" if progress.speed else ""]))
         self._rich.update(self._tasks[name], completed=progress.share, said=said)
+        if progress.share >= 1.0 and len(self._tasks) > ROWS:
+            self._rich.update(self._tasks[name], visible=False)
 
 
 class Bar:
