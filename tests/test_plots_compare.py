@@ -116,10 +116,13 @@ def test_intervals_and_references_of_a_forest_stand_at_their_numbers(axes):
 
 def test_a_forest_of_numbers_far_apart_is_logarithmic_and_as_long_as_they_are(axes):
     lines = [Line("a", Span(1.0, -5.0, 7.0), "#ff0000"), Line("b", Span(1000.0, 900.0, 1100.0), "#ff0000")]
-    forest(axes, lines, Scale("score"))
+    forest(axes, lines, Scale("score", "lower"))
     assert axes.get_xscale() == "log"
     assert 0.1 < axes.get_xlim()[0] < 1.0
     assert 1000.0 < axes.get_xlim()[1] < 10_000.0
+    shares = figure(3, 3).subplots()
+    forest(shares, lines, Scale("share", "higher"))
+    assert shares.get_xscale() == "linear"
 
 
 def test_only_bounds_have_an_arrow(axes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from matplotlib.axes import Axes
@@ -81,7 +82,7 @@ def _plane(outcome: Outcome) -> Drawing:
     nats = {label: e.log_density for label in outcome.labels if (e := outcome.exhibits.get(label)) and e.log_density is not None}
     made, rows = _grid(2 if real is None else 3, 1 + len(outcome.labels))
     _densities(rows[0], outcome, nats, real, window)
-    points(rows[1][0], data[:POINTS], window, colour=FAMILY_COLOURS["data"])
+    _dots(rows[1][0], data, window, FAMILY_COLOURS["data"])
     rows[1][0].set_ylabel("test data | samples")
     for axes, label in zip(rows[1][1:], outcome.labels, strict=True):
         _samples(axes, outcome, label, window)
@@ -122,8 +123,14 @@ def _samples(axes: Axes, outcome: Outcome, label: str, window: Window) -> None:
     if exhibit is None:
         _word(axes, _missing(outcome, label))
     else:
-        points(axes, exhibit.samples[:POINTS], window, colour=colour)
+        _dots(axes, exhibit.samples, window, colour)
     _marked(axes, colour)
+
+
+def _dots(axes: Axes, x: Tensor, window: Window, colour: str, *, title: str = "") -> None:
+    """Points, larger where they are few."""
+    size = 1.3 * math.sqrt(POINTS / max(100, min(POINTS, len(x))))
+    points(axes, x[:POINTS], window, colour=colour, title=title, size=size)
 
 
 def _errors(row: list[Axes], outcome: Outcome, nats: Mapping[str, Tensor], real: Tensor, window: Window) -> None:
@@ -211,7 +218,7 @@ def _references(outcome: Outcome) -> Iterator[Drawing]:
         if window is None:
             _sheet(axes, x, outcome, label, side=5)
         else:
-            points(axes, x[:POINTS], window, colour=FAMILY_COLOURS["data"], title=label, size=1.0)
+            _dots(axes, x, window, FAMILY_COLOURS["data"], title=label)
         axes.title.set(style="italic", fontsize=9)
     caption = (
         f"References, of known quality: {REAL} is the best that a model can reach; a metric must find the faults of the others."

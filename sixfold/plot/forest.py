@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sixfold.plot.scale import Scale, Span, Trait, is_wide, logarithmic, points_left
+from sixfold.plot.scale import Scale, Span, Trait, logarithmic, points_left
 from sixfold.plot.style import INK, QUIET, gridded
 
 
@@ -41,7 +41,7 @@ def forest(axes: Axes, lines: Sequence[Line], scale: Scale, *, faded: bool = Fal
         faded: for a score that is not to be believed.
     """
     values = [line.span.value for line in lines if line.span is not None]
-    wide = is_wide(values)
+    wide = scale.is_logarithmic(values)
     for i, line in enumerate(lines):
         _row(axes, i, line, wide=wide)
     axes.set_yticks(range(len(lines)), [line.label for line in lines], color=INK)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from sixfold.plot.scale import Scale, Side, Span, Trait, is_wide, logarithmic, points_left
+from sixfold.plot.scale import Scale, Side, Span, Trait, logarithmic, points_left
 from sixfold.plot.style import INK, QUIET, gridded
 
 Point: TypeAlias = tuple[float, float]
@@ -78,7 +78,7 @@ def pareto(axes: Axes, marks: Sequence[Mark], x: Scale, y: Scale, *, with_front:
         Which marks are on the front.
     """
     values = [m.x.value for m in marks], [m.y.value for m in marks]
-    logs = [is_wide(v) for v in values]
+    logs = [scale.is_logarithmic(v) for scale, v in zip((x, y), values, strict=True)]
     gridded(axes)
     for mark in marks:
         _draw(axes, mark, logs)

@@ -45,6 +45,10 @@ class Scale:
         """Name with an arrow towards the better side; along a vertical axis, text turns and the arrow with it."""
         return self.name + _WORDS[self.better]
 
+    def is_logarithmic(self, values: Sequence[float]) -> bool:
+        """Whether the axis is: of distances and costs that are far apart, never of shares, which are better high."""
+        return self.better == "lower" and is_wide(values)
+
 
 def is_wide(values: Sequence[float]) -> bool:
     """Whether positive numbers spread so far that they need a logarithmic axis.
