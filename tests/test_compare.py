@@ -291,7 +291,7 @@ def test_runs_that_differ_by_seed_alone_are_one_row(compared, tmp_path):
 
 def test_a_comparison_of_nothing_but_failures_is_an_error(suite, tmp_path):
     bad = replace(suite, models=suite.models[1:], seeds=1)
-    with pytest.raises(SixfoldError, match="finite|diverged"):
+    with pytest.raises(SixfoldError, match=r"finite|diverged"):
         compare_suite(bad, out=tmp_path, workers=1, watch=lambda *said: None)
 
 
