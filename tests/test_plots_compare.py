@@ -131,6 +131,7 @@ def test_only_bounds_have_an_arrow(axes):
     (arrow,) = [t for t in axes.texts if t.arrow_patch is not None]
     assert arrow.xy == (1.0, 1)
     assert arrow.get_position()[0] < 0
+    assert type(arrow.arrow_patch.get_arrowstyle()).arrow == "<|-", "the head is not at the far end"
 
 
 WINDOW = Window((0.0, 0.0), (1.0, 1.0))
