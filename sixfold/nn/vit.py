@@ -6,7 +6,6 @@
 
 Source:  An Image is Worth 16x16 Words (Dosovitskiy et al., 2021), arXiv:2010.11929, section 3.1.
          DINOv2: Learning Robust Visual Features without Supervision (Oquab et al., 2023), arXiv:2304.07193.
-         Going deeper with Image Transformers (Touvron et al., 2021), arXiv:2103.17239, section 2 (LayerScale).
 Differs: positions are interpolated to the grid of the image with antialiasing off and without the half-pixel offset of the
          original code, as in the Transformers library.
 """
@@ -17,39 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class Block(nn.Module):
-    """One layer, (B, T, width) to the same.
-
-    Args:
-        width: numbers of a token, divisible by ``heads``.
-        heads: attention maps a layer.
-        hidden: units between the two layers of the MLP.
-        eps: of the normalisations.
-    """
-
-    def __init__(self, width: int, *, heads: int, hidden: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.scale1, self.scale2 = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
-
-    def _split(self, z: Tensor) -> Tensor:
-        """Channels by head, (B, heads, T, width / heads)."""
-        return z.reshape(*z.shape[:2], self.heads, -1).transpose(1, 2)
-
-    def _attend(self, z: Tensor) -> Tensor:
-        query, key, value = (self._split(layer(z)) for layer in (self.query, self.key, self.value))
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out
-
-    def forward(self, z: Tensor) -> Tensor:
-        z = z + self.scale1 * self._attend(self.norm1(z))
-        out: Tensor = z + self.scale2 * self.fc2(functional.gelu(self.fc1(self.norm2(z))))
-        return out
+from sixfold.nn.attention import Block
 
 
 class VisionTransformer(nn.Module):
