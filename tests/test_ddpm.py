@@ -236,8 +236,9 @@ def test_tolerance_of_the_ode_covers_its_error() -> None:
     errors = []
     for effort in (3, 6, 12, 24):
         found = model.log_prob(x, effort=effort)
-        errors.append(float((found.nats - finest).abs().max()))
-        assert errors[-1] <= found.tolerance
+        off = (found.nats - finest).abs()
+        assert bool((off <= found.tolerances).all())
+        errors.append(float(off.max()))
     assert all(a > 4 * b for a, b in itertools.pairwise(errors))
 
 
@@ -586,7 +587,8 @@ def test_recipe_solves_two_moons() -> None:
         sampler: sliced_wasserstein(model.sample(10_000, generator=generator(), sampler=sampler), x) / floor
         for sampler in ("ancestral", "ddim")
     }
-    print(f"excess {excess:.4f}, by the bound {looseness:.4f}, tolerance {found.tolerance:.3f}, distance over floor {distances}")
+    off = float(found.tolerances.mean())
+    print(f"excess {excess:.4f}, by the bound {looseness:.4f}, tolerance {off:.3f}, distance over floor {distances}")
     assert excess < 0.05
     assert distances["ancestral"] < 2  # the default; ddim needs more than its 100 steps for as much
 

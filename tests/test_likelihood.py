@@ -120,6 +120,13 @@ def test_a_bound_biases_the_estimate_it_joins(kind, total, difference):
     assert (unbiased - lp(kind)).bias == difference
 
 
+def test_the_tolerance_of_a_mean_is_the_mean_of_the_tolerances():
+    found = lp(Numerical, tolerance=torch.tensor([0.1, 0.2, 0.6]))
+    assert found.tolerances.tolist() == pytest.approx([0.1, 0.2, 0.6])
+    assert found.mean().tolerance == pytest.approx(0.3)
+    assert (found - lp(Numerical, tolerance=0.1)).tolerances.tolist() == pytest.approx([0.2, 0.3, 0.7])
+
+
 def test_errors_add_in_squares_and_tolerances_in_full():
     p = lp(Estimate, stderr=torch.tensor([3.0, 0.0, 1.0]))
     q = lp(Estimate, stderr=torch.tensor([4.0, 2.0, 0.0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-SIDE = 120
+SIDE = 160
 """Cells a side of a density over the plane."""
 
 

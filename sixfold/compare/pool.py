@@ -25,11 +25,10 @@ from sixfold.compare.job import Task
 from sixfold.compare.protocol import Ground, Protocol
 from sixfold.compare.record import Record, read_record, write_record
 from sixfold.compare.references import Reference, References
-from sixfold.compare.score_model import score_model
+from sixfold.compare.score_model import excess, score_model
 from sixfold.compare.score_samples import score_samples
 from sixfold.core.errors import SixfoldError
 from sixfold.evaluate.likelihood import likelihood_score
-from sixfold.evaluate.score import mean_score
 from sixfold.run.folder import RunFolder
 from sixfold.run.training import dataset_of, load_run, run
 from sixfold.train.checkpoint import FILE
@@ -157,7 +156,7 @@ def _reference(ground: Ground, reference: Reference) -> Record:
     if reference.log_prob is None or "likelihood" not in ground.protocol.metrics:
         return Record(reference.label, ground.protocol.data, scores=scores)
     found, truth = reference.log_prob(ground.real), ground.dataset.truth
-    above = {} if truth is None else {"excess": mean_score(truth.log_prob(ground.real).double() - found.nats)}
+    above = {} if truth is None else {"excess": excess(found, truth.log_prob(ground.real))}
     likelihood = {"nll": likelihood_score(found), **above}
     return Record(reference.label, ground.protocol.data, scores=likelihood | scores, likelihood=found.mean())
 

@@ -13,7 +13,7 @@ from sixfold.compare.cost import Drawn, draw
 from sixfold.compare.exhibit import SIDE, Exhibit
 from sixfold.compare.protocol import Ground
 from sixfold.compare.score_samples import classifier_of, score_samples
-from sixfold.core.likelihood import Kind, LogProb, MeanLogProb, Unnormalised
+from sixfold.core.likelihood import Exact, Kind, LogProb, MeanLogProb, Unnormalised
 from sixfold.core.model import GenerativeModel, HasDensity, HasLatent
 from sixfold.core.registry import build
 from sixfold.data.toys import Toy
@@ -22,7 +22,7 @@ from sixfold.evaluate.likelihood import likelihood_score, log_prob_of, typicalit
 from sixfold.evaluate.modes import conditional_accuracy
 from sixfold.evaluate.plane import plane_scores
 from sixfold.evaluate.representation import active_units, codes, encode_parts, pca_encoder, probe, raw
-from sixfold.evaluate.score import Score, known, mean_score
+from sixfold.evaluate.score import Score, known
 from sixfold.plot.plane import Window
 from sixfold.run.pictures import log_density_of
 
@@ -115,9 +115,19 @@ def _likelihood(it: _Examined) -> dict[str, Score]:
         return found
     found["nll"] = likelihood_score(test)
     if truth is not None:
-        found["excess"] = mean_score(truth.log_prob(it.ground.real).double() - test.nats.cpu().double())
+        found["excess"] = excess(test, truth.log_prob(it.ground.real))
         found |= _plane(it)
     return found
+
+
+def excess(test: LogProb[Kind], truth: Tensor) -> Score:
+    """Nats per datum above the truth on the same data; its mean is KL(truth || model), a bound's bounds it from above.
+
+    Args:
+        test: the model's log-probabilities of data.
+        truth: true log-density of the same data, (N,).
+    """
+    return likelihood_score(test - LogProb(truth.to(test.nats), Exact, "truth", test.dims, test.measure))
 
 
 def _plane(it: _Examined) -> dict[str, Score]:

@@ -9,7 +9,7 @@
     near: {mnist: [fashion-mnist]}   # outliers that are hard to tell, for the anomaly scores
     models:
       made: autoregressive/made
-      vae: {model: {moons: vae/vae:points, "*": vae/vae}, settings: {latent: 2}}
+      vae: {model: {moons: vae/iwae:points, "*": vae/vae}, settings: {latent: 2}}
 
 Every model trains on the same splits with the same budget and seeds; the checkpoint with the best validation criterion is
 scored, or the last one where a model has none (as a GAN).

@@ -122,7 +122,7 @@ def _cell(outcome: Outcome, label: str, column: Column) -> Cell:
         return _empty(records[0], column.key)
     shown = across(scores)
     if meaning(column.key).axis == "cost":  # seconds of one machine; their spread over seeds is in the detail
-        return Cell(f"{shown.value:,.{meaning(column.key).digits}f}", f"mean of {len(scores)}; {interval(shown)}")
+        return Cell(cost(shown.value), f"mean of {len(scores)}; {interval(shown)}")
     of_likelihood = name_of(column.key) in ("nll", "excess")
     sign = f"{records[0].likelihood.sign} " if of_likelihood and records[0].likelihood is not None else ""
     lost = len(outcome.failed(label))
@@ -144,6 +144,11 @@ def number(score: Score, digits: int) -> str:
     """A value with half its interval, ``0.912 ± 0.004``; without one where nothing is random."""
     value = f"{score.value:,.{digits}f}"
     return value if score.low == score.high else f"{value} ± {score.half:.{digits}f}"
+
+
+def cost(value: float) -> str:
+    """A cost to two digits at least: ``0.0042``, ``12``, ``12,345``."""
+    return f"{value:.2g}" if 0 < value < 10 else f"{value:,.0f}"
 
 
 def interval(score: Score) -> str:

@@ -131,7 +131,7 @@ class LogProb(Generic[K_co]):
         dims: elements of one datum, the D of bits per dimension.
         measure: base measure of the density.
         stderr: standard error of each number where it is stochastic, (B,).
-        tolerance: half-width of a ``Numerical`` error bar, in nats.
+        tolerance: half-width of the error bar of a ``Numerical``, in nats, one for all data or one for each, (B,).
         bias: of an ``Estimate``.
         scope: which model an ``Unnormalised`` number belongs to.
     """
@@ -142,13 +142,18 @@ class LogProb(Generic[K_co]):
     dims: int
     measure: Measure = LEBESGUE
     stderr: Tensor | None = None
-    tolerance: float = 0.0
+    tolerance: float | Tensor = 0.0
     bias: Bias = "none"
     scope: str = ""
 
     def __post_init__(self) -> None:
         if self.nats.ndim != 1:
             raise BadInput(f"log-probabilities must have shape (B,); got {tuple(self.nats.shape)}.")
+
+    @property
+    def tolerances(self) -> Tensor:
+        """The tolerance of each datum, (B,) in float64."""
+        return torch.as_tensor(self.tolerance, dtype=torch.float64, device=self.nats.device).expand(len(self))
 
     def __len__(self) -> int:
         return len(self.nats)
@@ -194,7 +199,7 @@ class LogProb(Generic[K_co]):
         _same_question(self.measure, self.dims, other.measure, other.dims)
         if Unnormalised in (self.kind, other.kind):
             _same_constant(self.kind, self.scope, other.kind, other.scope)
-            known = Exact if self.tolerance == other.tolerance == 0.0 else Numerical
+            known = Numerical if bool((self.tolerances + other.tolerances).any()) else Exact
             return self._combine(other, self.nats - other.nats, known, "none")
         kind = _sum_kind(self.kind, _negated(other.kind))
         other_bias = _FLIPPED[_own_bias(other.kind, other.bias)]
@@ -213,7 +218,7 @@ class LogProb(Generic[K_co]):
         spread = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return MeanLogProb(
             float(values.mean()), spread, len(values), self.kind, self.method, self.dims, self.measure,
-            self.tolerance, self.bias, self.scope,
+            float(self.tolerances.mean()), self.bias, self.scope,
         )  # fmt: skip
 
     def bits_per_dim(self) -> Tensor:

@@ -38,7 +38,7 @@ def concat(parts: list[LogProb[K]]) -> LogProb[K]:
     errors = [p.stderr for p in parts if p.stderr is not None]
     return LogProb(
         torch.cat([p.nats for p in parts]), first.kind, first.method, first.dims, first.measure,
-        torch.cat(errors) if errors else None, max(p.tolerance for p in parts), first.bias, first.scope,
+        torch.cat(errors) if errors else None, torch.cat([p.tolerances for p in parts]), first.bias, first.scope,
     )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def likelihood_score(log_prob: LogProb[Any]) -> Score:
         BadInput: for fewer data than parts, or a log-probability that is not finite.
     """
     per_nat = _per_nat(log_prob)
-    return _widened(mean_score(-_finite(log_prob) * per_nat), log_prob.tolerance * per_nat)
+    return _widened(mean_score(-_finite(log_prob) * per_nat), float(log_prob.tolerances.mean()) * per_nat)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def typicality_gap(own: LogProb[Any], test: LogProb[Any]) -> dict[str, Score]:
     a, b = _sums(_finite(own) - centre), _sums(_finite(test) - centre)
     all_but = [_gap(a.sum(0) - a[g], b.sum(0) - b[g]) for g in range(PARTS)]
     gap, size = (jackknife(value, [left[i] for left in all_but]) for i, value in enumerate(_gap(a.sum(0), b.sum(0))))
-    return {"typicality": _widened(gap, own.tolerance + test.tolerance), "typicality_standardised": size}
+    return {"typicality": _widened(gap, float(own.tolerances.mean() + test.tolerances.mean())), "typicality_standardised": size}
 
 
 def _told(p: LogProb[Any]) -> str:

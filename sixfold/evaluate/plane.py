@@ -47,18 +47,14 @@ class _Table:
     log_q: Tensor
     volume: float
     kind: AnyKind
-    tolerance: float
+    tolerance: Tensor
 
     def kl(self) -> float:
-        return self._expect(self.log_p, self.log_p - self.log_q)
+        return self.expect(self.log_p, self.log_p - self.log_q)
 
     def reverse_kl(self) -> float:
         outside = self.outside()
-        return self._expect(self.log_q, self.log_q - self.log_p) + (outside * math.log(outside / OUTSIDE) if outside else 0.0)
-
-    def log_ratio(self) -> float:
-        """Integral of q |log q - log p|."""
-        return self._expect(self.log_q, (self.log_q - self.log_p).abs())
+        return self.expect(self.log_q, self.log_q - self.log_p) + (outside * math.log(outside / OUTSIDE) if outside else 0.0)
 
     def total_variation(self) -> float:
         return float((self.log_p.exp() - self.log_q.exp()).clamp_min(0).sum()) * self.volume
@@ -71,10 +67,19 @@ class _Table:
 
     def outside(self) -> float:
         """Least mass of the model outside the box; zero when it is no more than the truth may have there."""
-        outside = 1.0 - self.model_mass() * math.exp(self.tolerance)
+        outside = 1.0 - self.model_mass() - self.slack_of_mass()
         return outside if outside > OUTSIDE else 0.0
 
-    def _expect(self, log_weight: Tensor, value: Tensor) -> float:
+    def slack_of_mass(self) -> float:
+        """Mass that the tolerance leaves open: with q' = q exp(d), |d| <= t, at most the integral of q (e^t - 1)."""
+        return self.expect(self.log_q, self.tolerance.expm1())
+
+    def slack_of_reverse_kl(self) -> float:
+        """The integrand changes by at most q t e^t, and its weight by q (e^t - 1) |log q / p|."""
+        t = self.tolerance
+        return self.expect(self.log_q, t * t.exp() + t.expm1() * (self.log_q - self.log_p).abs())
+
+    def expect(self, log_weight: Tensor, value: Tensor) -> float:
         weight = log_weight.exp()
         # Where a density underflows to zero its logarithm may be minus infinity: zero times infinity is zero here.
         return float(torch.where(weight > 0, weight * value, 0.0).sum()) * self.volume
@@ -88,25 +93,22 @@ class _Plane:
     coarse: _Table
 
     def kl(self) -> Score:
-        return self._score(_Table.kl, self.fine.tolerance, _claim(self.fine.kind))
+        return self._score(_Table.kl, self.fine.expect(self.fine.log_p, self.fine.tolerance), _claim(self.fine.kind))
 
     def reverse_kl(self) -> Score:
         if self.fine.kind in (Lower, Upper):
             raise NotComparable(
                 f"a {self.fine.kind.__name__.lower()} bound on the model's density implies nothing about KL(q || p)."
             )
-        # With q' = q exp(d), |d| <= t: the integrand changes by at most q t e^t, and its weight by (e^t - 1) |log q / p|.
-        t = self.fine.tolerance
-        slack = t * math.exp(t) + math.expm1(t) * self.fine.log_ratio()
         leak = self.fine.outside()
         lack = f"; at least, as {leak:.2g} of the model's mass lies outside the box" if leak else ""
-        return self._score(_Table.reverse_kl, slack, _claim(self.fine.kind) + lack)
+        return self._score(_Table.reverse_kl, self.fine.slack_of_reverse_kl(), _claim(self.fine.kind) + lack)
 
     def total_variation(self) -> Score:
-        return self._score(_Table.total_variation, math.expm1(self.fine.tolerance), _claim(self.fine.kind))
+        return self._score(_Table.total_variation, self.fine.slack_of_mass(), _claim(self.fine.kind))
 
     def model_mass(self) -> Score:
-        return self._score(_Table.model_mass, math.expm1(self.fine.tolerance), _CLAIM_OF_MASS.get(self.fine.kind, ""))
+        return self._score(_Table.model_mass, self.fine.slack_of_mass(), _CLAIM_OF_MASS.get(self.fine.kind, ""))
 
     def _score(self, ask: Callable[[_Table], float], slack: float, claim: str) -> Score:
         value, method = ask(self.fine), f"quadrature, step halved{claim}"
@@ -189,4 +191,4 @@ def _table(truth: Truth, model: Model, low: Sequence[float], high: Sequence[floa
             raise BadInput(
                 f"the log-density of the {name} is not a number or +infinity at {points[~(found < math.inf)][0].tolist()}."
             )
-    return _Table(log_p.detach().double(), values, volume, log_q.kind, log_q.tolerance)
+    return _Table(log_p.detach().double(), values, volume, log_q.kind, log_q.tolerances.cpu())

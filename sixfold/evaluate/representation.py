@@ -367,7 +367,10 @@ def _log_likelihood(model: LogisticRegression, z: Tensor, y: Tensor) -> float:
     """Mean log-probability of the labels, in nats; of those classes that the model knows."""
     classes = torch.from_numpy(model.classes_)
     seen = torch.isin(y, classes)
-    logs = torch.from_numpy(model.predict_log_proba(z[seen].numpy())).double()
+    logits = torch.from_numpy(model.decision_function(z[seen].numpy())).double()
+    if logits.ndim == 1:  # of two classes scikit-learn gives the second one's against the first
+        logits = torch.stack([torch.zeros_like(logits), logits], 1)
+    logs = logits.log_softmax(1)
     return float(logs.gather(1, torch.searchsorted(classes, y[seen])[:, None]).mean())
 
 
