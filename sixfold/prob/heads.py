@@ -16,15 +16,64 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sixfold.core.draws import Draws
+from sixfold.core.errors import BadInput
 from sixfold.core.spec import DataSpec
 
 FLOOR = 0.01  # of standardised data: a hundredth of an element's spread
+
+
+@dataclass(frozen=True)
+class Taste:
+    """Which part of a distribution is drawn from; the default is all of it as it is.
+
+    Args:
+        temperature: probabilities become p^(1 / temperature); below 1 favours the likely values.
+        top_k: only so many of the likeliest values are kept, 0 keeps all; fewer is safer and less varied.
+        top_p: only the likeliest values that together hold this share are kept (the nucleus), and always the likeliest one.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def logits(self, log_p: Tensor) -> Tensor:
+        """Logits of what is left of probabilities over the last axis; first the temperature, then the number, then the share."""
+        cooled = log_p / self.temperature
+        if 0 < self.top_k < cooled.shape[-1]:
+            cooled = _keep(cooled, torch.arange(cooled.shape[-1], device=cooled.device) < self.top_k)
+        if self.top_p < 1.0:
+            p = cooled.double().softmax(-1).sort(-1, descending=True).values
+            before = p.cumsum(-1) - p  # 0 for the likeliest, which a share of 0 keeps as well
+            cooled = _keep(cooled, (before < self.top_p) | (before == 0.0))
+        return cooled
+
+    def cool(self) -> float:
+        """The temperature, where there is no list of values to cut.
+
+        Raises:
+            BadInput: when values are to be cut.
+        """
+        if self.top_k or self.top_p < 1.0:
+            raise BadInput(
+                f"real data have no list of values to cut; got top_k={self.top_k}, top_p={self.top_p}. Use temperature."
+            )
+        return self.temperature
+
+
+PLAIN = Taste()
+
+
+def _keep(logits: Tensor, ranks: Tensor) -> Tensor:
+    """Logits without the values whose ranks, from the likeliest on, are not to be kept; of equals the first comes first."""
+    rank = logits.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    return logits.masked_fill(~ranks.expand_as(logits).gather(-1, rank), -math.inf)
 
 
 class Head(ABC):
@@ -46,6 +95,13 @@ class Head(ABC):
         """Nats per element, (..., D), of ``x``, (..., D), under ``params``, (..., D, outputs)."""
 
     @abstractmethod
+    def noise(self, draws: Draws, count: int) -> Tensor:
+        """All the randomness that one draw of each of ``count`` elements takes, (B, count, some)."""
+
+    @abstractmethod
+    def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
+        """The draw of each element, (...), that its noise, (..., some), means under ``params``, (..., outputs)."""
+
     def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
         """One draw of each element, (B, D), from ``params``, (B, D, outputs).
 
@@ -54,13 +110,28 @@ class Head(ABC):
             draws: randomness of B rows.
             temperature: of the distribution, proportional to p^(1 / temperature); below 1 favours the likely values.
         """
+        return self.pick(params, self.noise(draws, params.shape[1]), Taste(temperature))
 
     @abstractmethod
     def mode(self, params: Tensor) -> Tensor:
         """The likeliest value of each element, (..., D); for pictures of a mean."""
 
 
-class Bernoulli(Head):
+class Discrete(Head):
+    """Values 0..k-1, drawn by inversion of their cumulative distribution."""
+
+    @abstractmethod
+    def table(self, params: Tensor) -> Tensor:
+        """Nats of every value up to a constant, (..., k), under ``params``, (..., outputs)."""
+
+    def noise(self, draws: Draws, count: int) -> Tensor:
+        return draws.uniform(count, 1)
+
+    def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
+        return _choose(taste.logits(self.table(params)), noise.squeeze(-1))
+
+
+class Bernoulli(Discrete):
     """Values 0 and 1 from one logit."""
 
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -74,15 +145,14 @@ class Bernoulli(Head):
         logit = params.squeeze(-1)
         return functional.logsigmoid((2 * x.to(logit.dtype) - 1) * logit)
 
-    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
-        p = (params.squeeze(-1) / temperature).sigmoid()
-        return (draws.uniform(*p.shape[1:]) < p).long()
+    def table(self, params: Tensor) -> Tensor:
+        return torch.cat([-params, params], dim=-1) / 2
 
     def mode(self, params: Tensor) -> Tensor:
         return (params.squeeze(-1) > 0).long()
 
 
-class Categorical(Head):
+class Categorical(Discrete):
     """Values 0..k-1 from k logits.
 
     Args:
@@ -107,8 +177,8 @@ class Categorical(Head):
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         return params.log_softmax(-1).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
 
-    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
-        return _choose(params / temperature, draws.uniform(*params.shape[1:-1]))
+    def table(self, params: Tensor) -> Tensor:
+        return params
 
     def mode(self, params: Tensor) -> Tensor:
         return params.argmax(-1)
@@ -137,9 +207,12 @@ class Gaussian(Head):
         mean, raw = params.unbind(-1)
         return _log_normal(x, mean, _scale(raw, self.floor))
 
-    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
+    def noise(self, draws: Draws, count: int) -> Tensor:
+        return draws.normal(count, 1)
+
+    def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
         mean, raw = params.unbind(-1)
-        return mean + math.sqrt(temperature) * _scale(raw, self.floor) * draws.normal(*mean.shape[1:])
+        return mean + math.sqrt(taste.cool()) * _scale(raw, self.floor) * noise.squeeze(-1)
 
     def mode(self, params: Tensor) -> Tensor:
         return params[..., 0]
@@ -175,11 +248,14 @@ class MixtureOfGaussians(Head):
         parts = _log_normal(x.unsqueeze(-1), mean, _scale(raw, self.floor))
         return (logits.log_softmax(-1) + parts).logsumexp(-1)
 
-    def sample(self, params: Tensor, draws: Draws, *, temperature: float = 1.0) -> Tensor:
-        logits, mean, raw = params.chunk(3, dim=-1)
-        chosen = _choose(logits / temperature, draws.uniform(*logits.shape[1:-1])).unsqueeze(-1)
+    def noise(self, draws: Draws, count: int) -> Tensor:
+        return torch.cat([draws.uniform(count, 1), draws.normal(count, 1)], dim=-1)
+
+    def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
+        (logits, mean, raw), temperature = params.chunk(3, dim=-1), taste.cool()
+        chosen = _choose(logits / temperature, noise[..., 0]).unsqueeze(-1)
         mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (mean, _scale(raw, self.floor)))
-        return mean + math.sqrt(temperature) * scale * draws.normal(*mean.shape[1:])
+        return mean + math.sqrt(temperature) * scale * noise[..., 1]
 
     def mode(self, params: Tensor) -> Tensor:
         """Mean of the component with the highest peak, which is the mode where components do not overlap."""
