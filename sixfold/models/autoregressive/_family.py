@@ -28,6 +28,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput
 from sixfold.core.likelihood import Exact, LogProb, Measure
 from sixfold.core.model import Array, Batch, Filled, GenerativeModel, Split, Terms
@@ -112,13 +113,14 @@ class ChainRule(GenerativeModel, ABC):
         """Permutations of the elements, (K, D); ``orders[k, p]`` is the element at position p."""
 
     @abstractmethod
-    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None) -> Tensor:
+    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
         """The head's numbers of each element, (B, D, outputs), from the elements before it alone.
 
         Args:
             u: elements, (B, D).
             order: which of the orders each row is seen in, (B,); all 0 where there is one.
             features: of the rows' conditions, (B, C).
+            draws: randomness of dropout in training, none elsewhere; a network without dropout needs none.
         """
 
     @abstractmethod
@@ -141,7 +143,7 @@ class ChainRule(GenerativeModel, ABC):
     def loss(self, batch: Batch, player: str) -> Terms:
         """Negative log-likelihood in nats; of a mixture that of one random order, whose mean is no less (Jensen)."""
         order = (batch.draws.stratified() * len(self.orders)).long()
-        return Terms(-self._log_prob(batch.x, order, batch.cond))
+        return Terms(-self._log_prob(batch.x, order, batch.cond, batch.draws if self.training else None))
 
     @torch.no_grad()
     def criterion(self, batch: Batch) -> Tensor:
@@ -300,14 +302,14 @@ class ChainRule(GenerativeModel, ABC):
     def _features(self, cond: Tensor | None) -> Tensor | None:
         return self.spec.cond.features(cond, self._state())
 
-    def _nats(self, u: Tensor, order: Tensor, features: Tensor | None) -> Tensor:
+    def _nats(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
         """Of each element given those before it, (B, D)."""
-        return self.head.log_prob(self.numbers(u, order, features), u)
+        return self.head.log_prob(self.numbers(u, order, features, draws), u)
 
-    def _log_prob(self, x: Tensor, order: Tensor, cond: Tensor | None) -> Tensor:
+    def _log_prob(self, x: Tensor, order: Tensor, cond: Tensor | None, draws: Draws | None = None) -> Tensor:
         """Nats of each datum in its order, (B,)."""
         u, logdet = self.elements.encode(x, self.dtype)
-        return self._nats(u, order, self._features(cond)).sum(1) + logdet
+        return self._nats(u, order, self._features(cond), draws).sum(1) + logdet
 
     def _mixture(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """Log of the mean over orders of p_k(x), (B,)."""

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sixfold.core.draws import Draws
 from sixfold.core.signature import Count, Natural
 from sixfold.core.spec import DataSpec
 from sixfold.models.autoregressive._family import ChainRule
@@ -65,7 +66,7 @@ class MADE(ChainRule):
     def orders(self) -> Tensor:
         return self.net.orders
 
-    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None) -> Tensor:
+    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
         out: Tensor = self.net(self.head.embed(u, self.dtype), order, features)
         return out
 
