@@ -46,6 +46,22 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch):
         assert main([*words, *quick.get(words[0], [])]) == 0, line
 
 
+def test_the_page_on_comparisons_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,), (suite,), (commands,) = (blocks("docs/compare.md", language) for language in ("python", "yaml", "sh"))
+    exec(compile(code, "compare.md", "exec"), {})
+    printed = re.sub(r"\.\.\.", r"[-0-9.]*", re.escape(code.split("# ")[1].splitlines()[0]).replace(r"\.\.\.", "..."))
+    assert re.match(printed, capsys.readouterr().out)
+    (tmp_path / "mine.yaml").write_text(suite.replace("steps: 200", "steps: 2"))
+    for run in ("mine", "other"):
+        assert main(["fit", "vae/vae", "--data", "moons", "--steps", "2", "--width", "8", "--quiet", "--out", f"runs/{run}"]) == 0
+    for line in commands.splitlines():
+        words = line.partition("#")[0].split()[1:]
+        if "demo" in words:  # which `make demo` runs
+            continue
+        assert main([*words, "--rows", "40", "--metrics", "likelihood", *(["--seeds", "1"] if "--suite" in words else [])]) == 0
+
+
 def test_the_model_of_the_page_keeps_the_contract(tmp_path, monkeypatch):
     (code,) = blocks("docs/add-a-model.md", "python")
     (tmp_path / "your").mkdir()

@@ -133,6 +133,8 @@ def _findings(outcome: Outcome) -> Iterator[str]:
     yield from _copies(outcome)
     yield from _spaces(outcome)
     yield from _spread(outcome)
+    yield from _readouts(outcome)
+    yield from _outliers(outcome)
 
 
 def _tells(outcome: Outcome, key: str) -> bool:
@@ -285,6 +287,35 @@ def _spread(outcome: Outcome) -> Iterator[str]:
     if spans:
         _, label, low, high = max(spans)
         yield f"{label} depends most on its seed: its sliced Wasserstein distance runs from {low:.3g} to {high:.3g}."
+
+
+def _readouts(outcome: Outcome) -> Iterator[str]:
+    """What a linear reader of few labels gets from codes, against raw data and the untrained network."""
+    for label in outcome.labels:
+        codes = [k for k in outcome.keys if name_of(k) == "readout" and k.endswith(" | code") and outcome.scores(label, k)]
+        if not codes:
+            continue
+        reader = space_of(codes[0]).removesuffix(" | code")
+        own = outcome.scores(label, codes[0])
+        rest = {name: outcome.scores(label, f"readout@{reader} | {name}") for name in ("raw", "PCA", "untrained")}
+        gaps = [f"{_signed(contrast(own, other))} against {name}" for name, other in rest.items() if other]
+        yield f"Codes of {label}: {reader} reaches {interval(across(own))} of test data, {', '.join(gaps)}."
+
+
+def _outliers(outcome: Outcome) -> Iterator[str]:
+    """Which score tells each kind of outlier best, and where a likelihood takes outliers for data."""
+    keys = [k for k in outcome.keys if name_of(k) == "auroc"]
+    fooled: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(space_of(k).partition(" | ")[0] for k in keys):
+        of_kind = [(label, k) for k in keys if space_of(k).startswith(f"{kind} | ") for label in outcome.labels]
+        found = {(label, k): across(s) for label, k in of_kind if (s := outcome.scores(label, k))}
+        label, key = max(found, key=lambda pair: found[pair].value)
+        yield f"Outliers, {kind}: told best by {space_of(key).partition(' | ')[2]} of {label}, AUROC {interval(found[label, key])}."
+        for (name, k), score in found.items():
+            if k.endswith(" | -log p") and score.high < 0.5:
+                fooled.setdefault(kind, []).append(f"{name} ({interval(score)})")
+    for kind, names in fooled.items():
+        yield f"Likelihood is fooled: {kind} are likelier than test data to {_and(names)} by AUROC."
 
 
 def _not_comparable(outcome: Outcome) -> Iterator[str]:
