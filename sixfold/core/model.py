@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sixfold.core.dataset import Split
 from sixfold.core.draws import Draws
+from sixfold.core.errors import BadInput
 from sixfold.core.likelihood import Kind, LogProb
 from sixfold.core.spec import Array, DataSpec
 
@@ -156,6 +157,17 @@ class GenerativeModel(nn.Module, ABC):
         """The condition checked against ``spec``, ``num`` rows, on the model's device."""
         checked = self.spec.check_cond(cond, num)
         return None if checked is None else checked.to(self.device)
+
+    def take_known(self, known: Array, num: int) -> Tensor:
+        """Which elements of ``num`` data are known, bool of shape (num, *shape), on the model's device; one mask serves all.
+
+        Raises:
+            BadInput: when it is not boolean or of another shape.
+        """
+        mask = torch.as_tensor(known).to(self.device)
+        if mask.dtype != torch.bool or tuple(mask.shape) not in (self.spec.shape, (num, *self.spec.shape)):
+            raise BadInput(f"known must be bool of shape {(num, *self.spec.shape)}; got {mask.dtype} {tuple(mask.shape)}.")
+        return mask.expand(num, *self.spec.shape)
 
     def draws(self, num: int, generator: torch.Generator | None) -> Draws:
         """Randomness of ``num`` rows in the model's dtype on its device."""
