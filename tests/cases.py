@@ -51,6 +51,8 @@ BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
 TOKENS = DataSpec((3,), Support("tokens", 5))
 
 MADE = {"width": 24, "components": 4, "orders": 3}
+TRANSFORMER = {"width": 16, "depth": 1, "inner": 16, "components": 4}
+ALONE = ("net.inner.first",)  # an element alone in its patch has none before it there
 VAE = {"width": 24, "latent": 2}
 FLOW = {"width": 24, "couplings": 4}
 EBM = {"width": 24, "chains": 512}
@@ -66,6 +68,12 @@ CASES = (
     Case("autoregressive/made", BITS, MADE, kind=Exact),
     Case("autoregressive/made", TOKENS, MADE, kind=Exact),
     Case("autoregressive/made", "digits", MADE, kind=Exact),
+    Case("autoregressive/transformer", options=TRANSFORMER, kind=Exact, unused=ALONE),
+    Case("autoregressive/transformer", VECTOR, TRANSFORMER, kind=Exact, unused=ALONE),
+    Case("autoregressive/transformer", GREY, TRANSFORMER, kind=Exact, unused=ALONE),
+    Case("autoregressive/transformer", BITS, {**TRANSFORMER, "patch": 2, "dropout": 0.1}, kind=Exact),
+    Case("autoregressive/transformer", TOKENS, TRANSFORMER, kind=Exact, unused=ALONE),
+    Case("autoregressive/transformer:mnist", "digits", {"width": 16, "depth": 1, "inner": 16}, kind=Exact),
     Case("vae/vae", options=VAE, kind=Lower),
     Case("vae/vae:beta", CLASSES, VAE, kind=Lower),
     Case("vae/vae:plane", GREY, {"width": 24}, kind=Lower),

@@ -40,7 +40,7 @@ class PatchDecoder(nn.Module):
         width: numbers of a token, divisible by ``heads``.
         depth: layers of attention.
         heads: attention maps a layer.
-        inner: hidden units of the network within a patch; few a patch element blur how elements of one patch depend on each other.
+        inner: hidden units of the network within a patch; few for each element blur how elements depend on each other.
         dropout: share of numbers that each part of a layer leaves out in training.
         cond: size of the condition's features, 0 for none.
 
@@ -101,7 +101,8 @@ class PatchDecoder(nn.Module):
         h = self.norm(z).flatten(0, 1)
         within = self.inner(patches.flatten(0, 1), self.order.new_zeros(len(h)), h)
         out = (within + self._aside(h)).reshape(len(x), *self.bias.shape)
-        return out.index_select(1, self.order.argsort()) + self.bias
+        numbers: Tensor = out.index_select(1, self.order.argsort()) + self.bias
+        return numbers
 
     def walk(self, x: Tensor, cond: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Elements in their order, each with its numbers, (B, outputs), given the elements of ``x`` before it.
@@ -126,7 +127,8 @@ class PatchDecoder(nn.Module):
 
     def _patches(self, x: Tensor) -> Tensor:
         """Elements by patch, (B, N, P, inputs)."""
-        return x.index_select(1, self.order).unflatten(1, (len(self.told), -1))
+        count = len(self.told)
+        return x.index_select(1, self.order).reshape(len(x), count, len(self.order) // count, x.shape[-1])
 
     def _tokens(self, patches: Tensor, cond: Tensor | None) -> Tensor:
         """What each token is before attention, (B, N, width)."""
