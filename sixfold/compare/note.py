@@ -310,7 +310,8 @@ def _outliers(outcome: Outcome) -> Iterator[str]:
         of_kind = [(label, k) for k in keys if space_of(k).startswith(f"{kind} | ") for label in outcome.labels]
         found = {(label, k): across(s) for label, k in of_kind if (s := outcome.scores(label, k))}
         label, key = max(found, key=lambda pair: found[pair].value)
-        yield f"Outliers, {kind}: told best by {space_of(key).partition(' | ')[2]} of {label}, AUROC {interval(found[label, key])}."
+        teller = space_of(key).partition(" | ")[2]
+        yield f"Outliers, {kind}: told best by {teller} of {label}, AUROC {interval(found[label, key])}."
         for (name, k), score in found.items():
             if k.endswith(" | -log p") and score.high < 0.5:
                 fooled.setdefault(kind, []).append(f"{name} ({interval(score)})")
