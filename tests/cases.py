@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sixfold.core.likelihood import Exact, Kind, Lower, Numerical, Unnormalised
+from sixfold.core.likelihood import Estimate, Exact, Kind, Lower, Numerical, Unnormalised
 from sixfold.core.spec import Conditioning, DataSpec, Support
 
 
@@ -49,6 +49,8 @@ SPACE = DataSpec((5,), Support("real"))
 GREY = DataSpec((1, 2, 2), Support("levels", 4))
 BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
 TOKENS = DataSpec((3,), Support("tokens", 5))
+PIXELS = DataSpec((1, 2, 3), Support("binary"))
+MANY = DataSpec((1, 5, 5), Support("binary"), Conditioning("classes", 3))
 
 MADE = {"width": 24, "components": 4, "orders": 3}
 TRANSFORMER = {"width": 16, "depth": 1, "inner": 16, "components": 4}
@@ -56,6 +58,7 @@ ALONE = ("net.inner.first",)  # an element alone in its patch has none before it
 VAE = {"width": 24, "latent": 2}
 FLOW = {"width": 24, "couplings": 4}
 EBM = {"width": 24, "chains": 512}
+RBM = {"hidden": 8, "chains": 200, "scatter": 0.1}
 DDPM = {"width": 24, "depth": 2}
 GAN = {"width": 24}
 
@@ -96,6 +99,9 @@ CASES = (
     Case("energy/ebm:unadjusted", "mixture1d", EBM, kind=Numerical),
     Case("energy/ebm", SPACE, EBM, kind=Unnormalised),
     Case("energy/ebm", "digits", EBM, steps=600, kind=Unnormalised),
+    Case("energy/rbm", BITS, RBM, steps=400, kind=Exact, lr=0.5),
+    Case("energy/rbm:cd", PIXELS, RBM | {"chains": 0}, steps=400, kind=Exact, lr=0.5),
+    Case("energy/rbm:mnist", MANY, RBM | {"hidden": 22}, kind=Estimate, lr=0.5),
     Case("diffusion/ddpm", options=DDPM, steps=600, lr=1e-2, kind=Numerical),
     Case("diffusion/ddpm:eps", CLASSES, DDPM, steps=800, lr=1e-2, kind=Numerical),
     Case("diffusion/ddpm:x0", SPACE, DDPM, kind=Numerical),

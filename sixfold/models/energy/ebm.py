@@ -25,7 +25,6 @@ Differs: temperature 1 and a Metropolis correction (there, noise of 0.005 at ste
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
@@ -38,6 +37,7 @@ from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Kind, LogProb, Measure, Numerical, Unnormalised
 from sixfold.core.model import Array, Batch, DataSpec, GenerativeModel, Split, Terms, Trajectory
 from sixfold.core.signature import Count, NonNegative, Positive, Share
+from sixfold.models.energy._family import dealt, digest, frame_steps
 from sixfold.nn.mlp import MLP, Activation
 from sixfold.prob.codecs import Centred, CodecName, codec_for
 from sixfold.solve.langevin import OPTIMAL_ACCEPTANCE, Kernel, langevin
@@ -205,8 +205,7 @@ class EBM(GenerativeModel):
 
     def _digest(self) -> str:
         """What tells this energy from any other: a hash of all that it depends on."""
-        tensors = [*self.net.state_dict().values(), *self.codec.state_dict().values()]
-        return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()[:16]
+        return digest([*self.net.state_dict().values(), *self.codec.state_dict().values()])
 
     def score(self, x: Array, t: float | None = None) -> Tensor:
         """Gradient d log p(x) / dx of real data, (B, *shape), which needs no Z; there are no noise levels ``t``.
@@ -249,7 +248,7 @@ class EBM(GenerativeModel):
         draws = self.draws(num, generator)
         u = self.tail * draws.normal(*self.spec.shape)
         if start == "chains":
-            u = self.chains[draws.uniform().argsort() % len(self.chains)]
+            u = self.chains[dealt(draws.uniform(), len(self.chains))]
         kernel = replace(self._kernel, temperature=temperature)
         return self.codec.decode(langevin(self._energy, u, draws, kernel, steps=steps).u)
 
@@ -265,8 +264,7 @@ class EBM(GenerativeModel):
         """
         draws = self.draws(num, generator)
         u = self.tail * draws.normal(*self.spec.shape)
-        times = [max(i, round(steps * (i / max(frames - 1, 1)) ** 2)) for i in range(frames)]
-        states = [u]
+        times, states = frame_steps(frames, steps), [u]
         for before, after in pairwise(times):
             u = langevin(self._energy, u, draws, replace(self._kernel, restart=0.0), steps=after - before).u
             states.append(u)
