@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from sixfold.core.draws import Draws
-from sixfold.core.errors import BadInput
 from sixfold.core.likelihood import Exact, LogProb, Measure
 from sixfold.core.model import Array, Batch, Filled, GenerativeModel, Split, Terms
 from sixfold.core.signature import Count, Natural, Positive, Share
@@ -113,19 +112,25 @@ class ChainRule(GenerativeModel, ABC):
         """Permutations of the elements, (K, D); ``orders[k, p]`` is the element at position p."""
 
     @abstractmethod
-    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
+    def numbers(self, seen: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
         """The head's numbers of each element, (B, D, outputs), from the elements before it alone.
 
         Args:
-            u: elements, (B, D).
+            seen: elements as the head embeds them, (B, D, inputs).
             order: which of the orders each row is seen in, (B,); all 0 where there is one.
             features: of the rows' conditions, (B, C).
             draws: randomness of dropout in training, none elsewhere; a network without dropout needs none.
         """
 
     @abstractmethod
-    def walk(self, u: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-        """What :attr:`Chain.walk` says, in order ``k``."""
+    def walk(self, seen: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        """The elements of order ``k``, each with its numbers, (B, outputs), and nothing computed twice.
+
+        Args:
+            seen: embedded elements, (B, D, inputs); the caller writes each one there before it goes on to the next.
+            k: which order.
+            features: of the rows' conditions, (B, C).
+        """
 
     @abstractmethod
     def start(self, marginal: Tensor) -> None:
@@ -234,8 +239,8 @@ class ChainRule(GenerativeModel, ABC):
         Raises:
             BadInput: when ``known`` is not boolean or of another shape, or values of real data are to be cut.
         """
-        x = self.take(x)
-        cond, mask, taste = self.take_cond(cond, len(x)), self._known(known, len(x)), Taste(temperature, top_k, top_p)
+        x, taste = self.take(x), Taste(temperature, top_k, top_p)
+        cond, mask = self.take_cond(cond, len(x)), self.take_known(known, len(x)).flatten(1)
         first = self._come_first(mask)
         count = len(self.orders) * (1 if first else tries)
         parts = self._parts(len(x), each=count)
@@ -291,9 +296,15 @@ class ChainRule(GenerativeModel, ABC):
         """Order ``k`` under the features of some rows' conditions, (B, C)."""
 
         def numbers(u: Tensor) -> Tensor:
-            return self.numbers(u, self.orders.new_full((len(u),), k), features)
+            return self.numbers(self.head.embed(u, self.dtype), self.orders.new_full((len(u),), k), features)
 
-        return Chain(self.orders[k].tolist(), numbers, partial(self.walk, k=k, features=features))
+        def walk(u: Tensor) -> Iterator[tuple[int, Tensor]]:
+            seen = self.head.embed(u, self.dtype)
+            for i, params in self.walk(seen, k, features):
+                yield i, params
+                seen[:, i] = self.head.embed(u[:, i], self.dtype)
+
+        return Chain(self.orders[k].tolist(), numbers, walk)
 
     def _parts(self, num: int, *, each: int) -> Iterable[Tensor]:
         """Rows that go through at once where each one takes so many passes; one empty part of no rows."""
@@ -304,7 +315,7 @@ class ChainRule(GenerativeModel, ABC):
 
     def _nats(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
         """Of each element given those before it, (B, D)."""
-        return self.head.log_prob(self.numbers(u, order, features, draws), u)
+        return self.head.log_prob(self.numbers(self.head.embed(u, self.dtype), order, features, draws), u)
 
     def _log_prob(self, x: Tensor, order: Tensor, cond: Tensor | None, draws: Draws | None = None) -> Tensor:
         """Nats of each datum in its order, (B,)."""
@@ -318,13 +329,6 @@ class ChainRule(GenerativeModel, ABC):
         many = x.repeat(count, *[1] * (x.ndim - 1))
         conds = None if cond is None else cond.repeat(count, *[1] * (cond.ndim - 1))
         return self._log_prob(many, order, conds).reshape(count, -1).logsumexp(0) - math.log(count)
-
-    def _known(self, known: Array, num: int) -> Tensor:
-        """Which elements are known, (B, D)."""
-        mask = torch.as_tensor(known).to(self.device)
-        if mask.dtype != torch.bool or tuple(mask.shape) not in (self.spec.shape, (num, *self.spec.shape)):
-            raise BadInput(f"known must be bool of shape {(num, *self.spec.shape)}; got {mask.dtype} {tuple(mask.shape)}.")
-        return mask.expand(num, *self.spec.shape).flatten(1)
 
     def _come_first(self, mask: Tensor) -> bool:
         """Whether the known elements of every datum are the first ones of every order."""

@@ -66,15 +66,12 @@ class MADE(ChainRule):
     def orders(self) -> Tensor:
         return self.net.orders
 
-    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
-        out: Tensor = self.net(self.head.embed(u, self.dtype), order, features)
+    def numbers(self, seen: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
+        out: Tensor = self.net(seen, order, features)
         return out
 
-    def walk(self, u: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-        seen = self.head.embed(u, self.dtype)
-        for i, params in self.net.walk(seen, k, features):
-            yield i, params
-            seen[:, i] = self.head.embed(u[:, i], self.dtype)
+    def walk(self, seen: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        return self.net.walk(seen, k, features)
 
     def start(self, marginal: Tensor) -> None:
         self.net.bias.copy_(marginal)

@@ -84,20 +84,17 @@ class Transformer(ChainRule):
 
     @property
     def orders(self) -> Tensor:
-        return self.net.order[None]
+        return self.net.within.order.reshape(1, -1)
 
-    def numbers(self, u: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
-        out: Tensor = self.net(self.head.embed(u, self.dtype), features, draws)
+    def numbers(self, seen: Tensor, order: Tensor, features: Tensor | None, draws: Draws | None = None) -> Tensor:
+        out: Tensor = self.net(seen, features, draws)
         return out
 
-    def walk(self, u: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-        seen = self.head.embed(u, self.dtype)
-        for i, params in self.net.walk(seen, features):
-            yield i, params
-            seen[:, i] = self.head.embed(u[:, i], self.dtype)
+    def walk(self, seen: Tensor, k: int, features: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        return self.net.walk(seen, features)
 
     def start(self, marginal: Tensor) -> None:
-        self.net.bias.copy_(marginal)
+        self.net.within.bias.copy_(marginal)
 
 
 PRESETS = {
