@@ -60,6 +60,7 @@ FLOW = {"width": 24, "couplings": 4}
 EBM = {"width": 24, "chains": 512}
 RBM = {"hidden": 8, "chains": 200, "scatter": 0.1}
 DDPM = {"width": 24, "depth": 2}
+UNET = {"network": "unet", "channels": 8}
 GAN = {"width": 24}
 
 CASES = (
@@ -108,4 +109,11 @@ CASES = (
     Case("diffusion/ddpm", GREY, DDPM, kind=Lower),
     Case("diffusion/ddpm:pixels", GREY, DDPM, kind=Lower),
     Case("diffusion/ddpm", "digits", DDPM, kind=Lower),
+    Case("diffusion/edm", options=DDPM, steps=600, lr=1e-2, kind=Numerical),
+    Case("diffusion/edm:ddpm", SPACE, DDPM, kind=Numerical),
+    Case("diffusion/edm:flow", CLASSES, DDPM, steps=600, lr=1e-2, kind=Numerical),
+    Case("diffusion/edm", GREY, DDPM, kind=Lower),
+    Case("diffusion/edm:mnist", MANY, UNET, kind=Lower),
+    Case("diffusion/edm:mnist-ddpm", GREY, DDPM, kind=Lower),
+    Case("diffusion/edm:mnist-flow", "digits", UNET | {"attention": False}, kind=Lower),
 )

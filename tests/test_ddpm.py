@@ -67,7 +67,7 @@ class Known(nn.Module):
         alpha, sigma = (c.sqrt().reshape(-1, *[1] * (z.ndim - 1)) for c in (log_snr.sigmoid(), (-log_snr).sigmoid()))
         x = self.expected(z, alpha, sigma)
         eps = (z - alpha * x) / sigma
-        return {"x0": x, "eps": eps, "v": alpha * eps - sigma * x}[self.predict]
+        return {"x0": x, "eps": eps, "v": alpha * eps - sigma * x, "flow": eps - x}[self.predict]
 
 
 def known(expected: Expected, *, spec: DataSpec = PLANE, predict: Predict = "v", **options: Any) -> DDPM:
@@ -112,7 +112,7 @@ def test_conversions_are_inverses_and_say_what_they_mean(predict: Predict) -> No
     alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
     z, v = alpha * u + sigma * eps, alpha * eps - sigma * u
     to_v, from_v, error = PARAMETRISATIONS[predict]
-    quantity = {"x0": u, "eps": eps, "v": v}[predict]
+    quantity = {"x0": u, "eps": eps, "v": v, "flow": eps - u}[predict]
     torch.testing.assert_close(from_v(v, z, alpha, sigma), quantity)
     torch.testing.assert_close(to_v(quantity, z, alpha, sigma), v, rtol=1e-9, atol=1e-9)
     moved = from_v(v + 1, z, alpha, sigma) - quantity
@@ -166,6 +166,7 @@ X0_WEIGHTS: dict[Weight, Callable[[Tensor, Tensor], Tensor]] = {
     "eps": lambda snr, slope: snr,
     "x0": lambda snr, slope: torch.ones_like(snr),
     "v": lambda snr, slope: snr + 1,
+    "flow": lambda snr, slope: (snr.sqrt() + 1).square(),  # 1 / t^2 at the straight path's time t = 1 / (1 + sqrt(snr))
     "min-snr": lambda snr, slope: snr.clamp(max=5),
     "elbo": lambda snr, slope: -0.5 * slope * snr,
 }
@@ -185,7 +186,7 @@ def test_losses_differ_by_their_weight_on_the_error_of_x0(predict: Predict, weig
     alpha, sigma = log_snr.sigmoid().sqrt()[:, None], (-log_snr).sigmoid().sqrt()[:, None]
     implied = alpha * z - sigma * model.velocity(z, log_snr, None)
     t = model.schedule.time_of(log_snr)
-    weights = X0_WEIGHTS[{"v": "v", "eps": "eps", "x0": "x0"}[predict] if weight == "simple" else weight]  # type: ignore[index]
+    weights = X0_WEIGHTS[predict if weight == "simple" else weight]
     expected = weights(log_snr.exp(), model.schedule.slope(t)) * (implied - x).square().mean(1)
     torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-9)
 
@@ -396,7 +397,7 @@ def test_kind_is_honest(spec: DataSpec, method: Any, kind: type, bias: str) -> N
 
 
 def test_parametrisations_of_one_denoiser_are_one_model() -> None:
-    models = [gaussian(predict=predict) for predict in ("v", "eps", "x0")]
+    models = [gaussian(predict=predict) for predict in PARAMETRISATIONS]
     x = TRUTH.sample((20,))
     for of in (
         lambda m: m.log_prob(x).nats,

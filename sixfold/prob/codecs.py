@@ -20,7 +20,7 @@ from sixfold.core.draws import Draws
 from sixfold.core.errors import Unsupported
 from sixfold.core.spec import DataSpec
 
-CodecName = Literal["auto", "standardise", "scale", "logit"]
+CodecName = Literal["auto", "standardise", "unit", "scale", "logit"]
 
 
 class Codec(nn.Module, ABC):
@@ -86,23 +86,25 @@ class Standardise(Codec):
     Args:
         shape: of one datum.
         shared: one scale for all elements, which keeps angles and the aspect of a plot.
+        centred: one mean for all elements too, so that an image keeps its flat areas.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: tuple[int, ...], *, shared: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], *, shared: bool = False, centred: bool = False) -> None:
         super().__init__()
-        self.shared = shared
+        self.shared, self.centred = shared, centred
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
     def fit(self, x: Tensor) -> None:
         x = x.double()
-        self.mean.copy_(x.mean(0))
-        var = (x - x.mean(0)).square().mean(0)
+        mean = x.mean().expand(x.shape[1:]) if self.centred else x.mean(0)
+        var = (x - mean).square().mean(0)
         std = (var.mean().expand_as(var) if self.shared else var).sqrt()
-        self.std.copy_(torch.where(std > 1e-8 * (1 + x.mean(0).abs()), std, 1.0))
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-8 * (1 + mean.abs()), std, 1.0))
 
     def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         return (x - self.mean) / self.std, -self.std.log().sum().expand(len(x))
@@ -170,6 +172,7 @@ def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False)
 
     ``auto``: real data are standardised; levels are dequantised and scaled to [-1, 1].
     ``logit``: levels are dequantised and mapped to the real line, then standardised (flows).
+    ``unit``: one mean and one scale for all elements, so that together they have mean 0 and variance 1.
 
     Args:
         spec: what one datum is.
@@ -184,13 +187,17 @@ def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False)
     if not spec.support.discrete:
         if name in ("scale", "logit"):
             raise Unsupported(f"codec {name!r} is for data with levels; got real data. Use codec='standardise'.")
-        return Chain(Standardise(spec.shape, shared=shared))
+        return Chain(_standardise(spec, name, shared=shared))
     first = Dequantise(spec.support.count, spec.dtype)
     if name == "logit":
         return Chain(first, Logit(), Standardise(spec.shape, shared=shared))
-    if name == "standardise":
-        return Chain(first, Standardise(spec.shape, shared=shared))
+    if name in ("standardise", "unit"):
+        return Chain(first, _standardise(spec, name, shared=shared))
     return Chain(first, Affine(shift=0.5, scale=0.5))
+
+
+def _standardise(spec: DataSpec, name: CodecName, *, shared: bool) -> Standardise:
+    return Standardise(spec.shape, shared=shared or name == "unit", centred=name == "unit")
 
 
 class Elements(nn.Module):

@@ -10,10 +10,14 @@ log-SNR, so that they are variance preserving here as well (Kingma et al., 2021,
     cosine       alpha = cos(pi t / 2): most time at log-SNR near zero, density sech(log-SNR / 2) / 2 pi
     rectified    alpha : sigma = 1 - t : t, the straight path of flow matching
     log-linear   log-SNR falls linearly: as much time at every noise level
+    log-normal   log sigma / alpha ~ N(centre, spread^2) at a uniform time: time goes to the levels about the centre; for the
+                 straight path's own time t the same is logit-normal
 
 Source:  Variational Diffusion Models (Kingma, Salimans, Poole & Ho, 2021), arXiv:2107.00630, Sections 3.1 and 5.1;
          linear: Score-Based Generative Modeling through SDEs (Song et al., 2021), arXiv:2011.13456, Eq. (33);
-         cosine: Improved DDPM (Nichol & Dhariwal, 2021), arXiv:2102.09672, Eq. (17).
+         cosine: Improved DDPM (Nichol & Dhariwal, 2021), arXiv:2102.09672, Eq. (17); log-normal and the grid "karras":
+         Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila & Laine, 2022),
+         arXiv:2206.00364, Table 1 and Eq. (5).
 Differs: the ends are cut by log-SNR rather than by an offset of the cosine or a clipped beta.
 """
 
@@ -30,9 +34,12 @@ from torch import Tensor
 from sixfold.core.errors import BadInput
 
 ScheduleName: TypeAlias = Literal["linear", "cosine", "rectified", "log-linear"]
-Spacing: TypeAlias = Literal["time", "quadratic", "log-snr"]
+DensityName: TypeAlias = Literal["log-normal", "linear", "cosine", "rectified", "log-linear"]
+Spacing: TypeAlias = Literal["time", "quadratic", "log-snr", "karras"]
 
 BETA_START, BETA_STOP = 0.1, 20.0
+SPREADS = 7.0  # further from the centre of a log-normal, its distribution function cannot be told from 0 or 1
+RHO = 7.0  # of Karras et al.: how much finer their grid is towards the data
 ENDS_IN_NOISE = 1e-2  # largest SNR at t = 1 at which starting from pure noise is right; DDPM has 4e-5
 
 
@@ -60,6 +67,14 @@ CURVES: dict[ScheduleName, Curve] = {
 }
 
 
+def log_normal(centre: float, spread: float) -> Curve:
+    """The curve whose log sigma / alpha is distributed as N(centre, spread^2) at a uniform time."""
+    return Curve(
+        lambda t: -2 * (centre + spread * torch.special.ndtri(t)),
+        lambda s: torch.special.ndtr((-s / 2 - centre) / spread),
+    )
+
+
 def split(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     """Signal alpha and noise sigma of a log-SNR, each of its shape: alpha^2 = sigmoid(log-SNR), sigma^2 = sigmoid(-log-SNR)."""
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
@@ -73,9 +88,11 @@ class Schedule:
         name: which curve.
         log_snr_max: at t = 0; more keeps finer detail in the least noisy state and leaves more levels to learn.
         log_snr_min: at t = 1; less makes the last state purer noise.
+        centre: of log sigma / alpha, for log-normal; more gives more time to noisy states.
+        spread: its standard deviation, for log-normal; more gives more time to the far levels.
 
     Raises:
-        BadInput: when the ends are not in order.
+        BadInput: when the ends are not in order, or too many spreads from the centre.
 
     Example:
         >>> alpha, sigma = Schedule("cosine")(torch.tensor(0.5))
@@ -83,17 +100,28 @@ class Schedule:
         True
     """
 
-    name: ScheduleName
+    name: DensityName
     log_snr_max: float = 10.0
     log_snr_min: float = -10.0
+    centre: float = -0.5
+    spread: float = 1.2
 
     def __post_init__(self) -> None:
         if not self.log_snr_min < self.log_snr_max:
             raise BadInput(f"log_snr_min must lie below log_snr_max; got {self.log_snr_min} and {self.log_snr_max}.")
+        far = max(abs(-end / 2 - self.centre) / self.spread for end in (self.log_snr_max, self.log_snr_min))
+        if self.name == "log-normal" and far > SPREADS:
+            raise BadInput(
+                f"a log-normal's ends must lie within {SPREADS:g} spreads of its centre; got {far:.3g}. Use more spread."
+            )
+
+    @property
+    def _curve(self) -> Curve:
+        return log_normal(self.centre, self.spread) if self.name == "log-normal" else CURVES[self.name]
 
     @property
     def _ends(self) -> tuple[float, float]:
-        ends = CURVES[self.name].time(torch.tensor([self.log_snr_max, self.log_snr_min], dtype=torch.float64))
+        ends = self._curve.time(torch.tensor([self.log_snr_max, self.log_snr_min], dtype=torch.float64))
         return float(ends[0]), float(ends[1])
 
     @property
@@ -109,12 +137,12 @@ class Schedule:
     def log_snr(self, t: Tensor) -> Tensor:
         """Logarithm log alpha_t^2 / sigma_t^2 at times in [0, 1], any shape; falls strictly."""
         start, stop = self._ends
-        return CURVES[self.name].log_snr(start + (stop - start) * t)
+        return self._curve.log_snr(start + (stop - start) * t)
 
     def time_of(self, log_snr: Tensor) -> Tensor:
         """The time with that log-SNR; the inverse of :meth:`log_snr`."""
         start, stop = self._ends
-        return (CURVES[self.name].time(log_snr) - start) / (stop - start)
+        return (self._curve.time(log_snr) - start) / (stop - start)
 
     def slope(self, t: Tensor) -> Tensor:
         """Derivative d log-SNR / dt, negative, of the shape of t."""
@@ -130,15 +158,23 @@ class Schedule:
 
         Args:
             steps: intervals; more make a sampler more accurate and slower.
-            spacing: ``time`` in equal steps of t, ``quadratic`` finer towards the data, ``log-snr`` in equal steps of log-SNR.
+            spacing: ``time`` in equal steps of t, ``quadratic`` finer towards the data, ``log-snr`` in equal steps of log-SNR,
+                ``karras`` in equal steps of (sigma / alpha)^(1 / 7), between the last two.
         """
         even = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
         if spacing == "time":
             return even
         if spacing == "quadratic":
             return even.square()
-        inner = self.time_of(self.log_snr_max + (self.log_snr_min - self.log_snr_max) * even)
+        inner = self.time_of(self._even(even, spacing))
         return torch.cat([even[:1], inner[1:-1], even[-1:]])  # the ends exactly, whatever the inverse rounds to
+
+    def _even(self, places: Tensor, spacing: Spacing) -> Tensor:
+        """Log-SNR at places in [0, 1], even in log-SNR or in a root of sigma / alpha."""
+        if spacing == "log-snr":
+            return self.log_snr_max + (self.log_snr_min - self.log_snr_max) * places
+        low, high = (math.exp(-end / (2 * RHO)) for end in (self.log_snr_max, self.log_snr_min))
+        return -2 * RHO * (low + (high - low) * places).log()
 
 
 SCHEDULES: tuple[ScheduleName, ...] = tuple(CURVES)

@@ -1,10 +1,16 @@
-"""What diffusion models share: a network that answers with v at any noise level, and what follows from that answer alone.
+"""What diffusion models share: a network that is asked for v, or what v follows from, and all that follows from v alone.
 
-With z = alpha u + sigma eps, alpha^2 + sigma^2 = 1 and v = alpha eps - sigma u, each of eps, u, v follows from z and any other:
+With z = alpha u + sigma eps, alpha^2 + sigma^2 = 1 and v = alpha eps - sigma u, each of eps, u, v follows from z and any other,
+and so does the flow eps - u of straight paths:
 
     eps = sigma z + alpha v        u = alpha z - sigma v        |d eps|^2 = alpha^2 |d v|^2        |d u|^2 = sigma^2 |d v|^2
+    flow = (sigma - alpha) z + (alpha + sigma) v                |d flow|^2 = (alpha + sigma)^2 |d v|^2
 
-v is the hub because these two conversions have no division: eps loses u where alpha vanishes, u loses eps where sigma does.
+v is the hub because these conversions have no division: eps loses u where alpha vanishes, u loses eps where sigma does. At
+alpha : sigma = 1 : y it is -F of Karras et al. for data of unit variance, and z is their c_in x. A loss is
+
+    E_t w(t) | network(z_t, t) - target |^2,      time t uniform: how much of it goes to each noise level is the schedule's choice
+
 
     score  grad log p(z) = -(z + alpha / sigma v_hat)
     bound  log p(u) >= log N(u; 0, I) + 1/2 E int a(l) ( |v|^2 - |v - v_hat|^2 ) dl,      l from log_snr_min to log_snr_max + 1
@@ -17,14 +23,17 @@ probability flow, which DDIM follows. The two agree only where the network is ri
 
 Source:  Progressive Distillation (Salimans & Ho, 2022), arXiv:2202.00512, Section 4 and Appendix D: v and the flow in phi;
          Variational Diffusion Models (Kingma et al., 2021), arXiv:2107.00630, Eq. (11) to (17): the bound;
-         Score-Based Generative Modeling through SDEs (Song et al., 2021), arXiv:2011.13456, Section 4.3: the ode.
+         Score-Based Generative Modeling through SDEs (Song et al., 2021), arXiv:2011.13456, Section 4.3: the ode;
+         Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), arXiv:2207.12598; min-snr: Hang et al. (2023),
+         arXiv:2303.09556.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -34,18 +43,21 @@ from torch import Tensor, nn
 from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Estimate, Kind, LogProb, Lower, Measure, Numerical
-from sixfold.core.model import Array, GenerativeModel, Split
-from sixfold.core.signature import Count
+from sixfold.core.model import Array, Batch, GenerativeModel, Split, Terms, Trajectory
+from sixfold.core.signature import Count, NonNegative, Share
 from sixfold.core.spec import DataSpec
 from sixfold.nn.mlp import MLP, Fourier
-from sixfold.prob.codecs import Chain
-from sixfold.prob.schedules import Schedule, split
+from sixfold.prob.codecs import Chain, Codec
+from sixfold.prob.schedules import Schedule, Spacing, split
+from sixfold.solve.diffusion import Denoiser, ancestral, ddim, euler_maruyama, heun, multistep
 from sixfold.solve.ode import EXACT_DIMS, exact_divergence, hutchinson_divergence, integrate_with_divergence
 
-Predict: TypeAlias = Literal["v", "eps", "x0"]
-NetworkName: TypeAlias = Literal["mlp"]
+Predict: TypeAlias = Literal["v", "eps", "x0", "flow"]
+Weight: TypeAlias = Literal["simple", "eps", "x0", "v", "flow", "min-snr", "elbo"]
+Sampler: TypeAlias = Literal["ancestral", "ddim", "heun", "dpm++2m", "dpm++3m", "euler-maruyama"]
 
 FOURIER_DIMS = 8  # more dimensions than this have no use for single frequencies of each
+MIN_SNR = 5.0  # gamma of Hang et al.
 
 
 class Parametrisation(NamedTuple):
@@ -60,7 +72,36 @@ PARAMETRISATIONS: dict[Predict, Parametrisation] = {
     "v": Parametrisation(lambda v, z, a, s: v, lambda v, z, a, s: v, lambda a, s: torch.ones_like(a)),
     "eps": Parametrisation(lambda e, z, a, s: (e - s * z) / a, lambda v, z, a, s: s * z + a * v, lambda a, s: a.square()),
     "x0": Parametrisation(lambda x, z, a, s: (a * z - x) / s, lambda v, z, a, s: a * z - s * v, lambda a, s: s.square()),
+    "flow": Parametrisation(
+        lambda f, z, a, s: (f - (s - a) * z) / (a + s),
+        lambda v, z, a, s: (s - a) * z + (a + s) * v,
+        lambda a, s: (a + s).square(),
+    ),
 }
+
+
+class Way(NamedTuple):
+    """How a model walks from noise to data; see :meth:`Diffusion.sample`."""
+
+    steps: int
+    sampler: Sampler
+    eta: float = 0.0
+    spacing: Spacing = "time"
+    guidance: float = 1.0
+
+
+def walk(way: Way, denoiser: Denoiser, schedule: Schedule, z: Tensor, draws: Draws) -> Iterator[Tensor]:
+    """The states at the times of the way's grid but the first, one after the other."""
+    times = schedule.grid(way.steps, way.spacing)
+    if way.sampler == "ancestral":
+        return ancestral(denoiser, schedule, z, times, draws=draws)
+    if way.sampler == "euler-maruyama":
+        return euler_maruyama(denoiser, schedule, z, times, draws=draws)
+    if way.sampler == "ddim":
+        return ddim(denoiser, schedule, z, times, draws=draws, eta=way.eta)
+    if way.sampler == "heun":
+        return heun(denoiser, schedule, z, times)
+    return multistep(denoiser, schedule, z, times, order=2 if way.sampler == "dpm++2m" else 3)
 
 
 def columns(values: Tensor, like: Tensor) -> Tensor:
@@ -103,31 +144,187 @@ class TimedMLP(nn.Module):
         return features
 
 
-NETWORKS: dict[NetworkName, type[TimedMLP]] = {"mlp": TimedMLP}
-
-
 def log_normal(z: Tensor) -> Tensor:
     """Log-density log N(z; 0, I) in nats, (B, *shape) to (B,)."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
 
 
 class Diffusion(GenerativeModel, ABC):
-    """A model that denoises; its own class says which network answers with v and how it is trained and sampled.
+    """A model that denoises; its own class says with what network, codec and schedule, and how it samples unless told otherwise.
 
     Args:
         spec: what one datum is.
         codec: between data space and the space that noise is added in.
-        schedule: of the noise.
+        schedule: of the noise, and of the time spent on each of its levels in training.
+        network: of states (B, *shape), log-SNRs (B,) and features of a condition (B, C + 1) to what it is asked for.
+        predict: what that is.
+        weight: of the squared error at each noise level.
+        drop: share of conditions hidden in training.
     """
 
-    def __init__(self, spec: DataSpec, *, codec: Chain, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        codec: Chain,
+        schedule: Schedule,
+        network: nn.Module,
+        predict: Predict,
+        weight: Weight,
+        drop: float,
+    ) -> None:
         super().__init__(spec)
-        self.codec = codec
-        self.schedule = schedule
+        self.codec, self.schedule, self.network = codec, schedule, network
+        self.predict, self.weight, self.drop = predict, weight, drop
+        if not schedule.ends_in_noise:
+            warnings.warn(
+                f"the schedule does not end in noise: its SNR at t = 1 is {schedule.snr_stop:.2g}, but sampling starts"
+                " from pure noise, so that samples will differ from the data. Use log_snr_min=-10.",
+                UserWarning,
+                stacklevel=3,
+            )
 
-    @abstractmethod
     def velocity(self, z: Tensor, log_snr: Tensor, given: Tensor | None) -> Tensor:
         """v_hat, (B, *shape), of states at one log-SNR for all, (), or one a row, (B,), given features of a condition."""
+        rows = log_snr.to(z.device, z.dtype).expand(len(z))
+        alpha, sigma = (columns(c, z) for c in split(rows))
+        return PARAMETRISATIONS[self.predict].to_v(self.network(z, rows, given), z, alpha, sigma)
+
+    def loss(self, batch: Batch, player: str) -> Terms:
+        """Weighted mean square error of the predicted quantity at one random time a datum, (B,); ``v`` is that of v."""
+        u, _ = self.codec.encode(batch.x, batch.draws)
+        t = batch.draws.stratified()
+        log_snr = self.schedule.log_snr(t)
+        z, v = self._noisy(u, log_snr, batch.draws)
+        shown = (batch.draws.uniform() >= self.drop).to(u.dtype)
+        out = self.network(z, log_snr, self._given(batch.cond, shown))
+        alpha, sigma = split(log_snr)
+        asked = PARAMETRISATIONS[self.predict]
+        error = (out - asked.from_v(v, z, columns(alpha, u), columns(sigma, u))).square().flatten(1).mean(1)
+        scale = asked.error(alpha, sigma)
+        return Terms(self._weights(t, alpha, sigma, scale) * error, v=error / scale)
+
+    def _weights(self, t: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
+        """Weight, (B,), of the error of what is predicted, which is ``scale`` times the error of v."""
+        if self.weight == "simple":
+            return torch.ones_like(alpha)
+        if self.weight == "elbo":
+            return -0.5 * self.schedule.slope(t) * alpha.square() / scale
+        if self.weight == "min-snr":
+            return (alpha / sigma).square().clamp(max=MIN_SNR) * sigma.square() / scale
+        return PARAMETRISATIONS[self.weight].error(alpha, sigma) / scale
+
+    @abstractmethod
+    def sample(
+        self,
+        num: int,
+        *,
+        cond: Array | int | None = None,
+        generator: torch.Generator | None = None,
+        steps: Count = ...,
+        sampler: Sampler = ...,
+        eta: Share = ...,
+        spacing: Spacing = ...,
+        guidance: NonNegative = ...,
+    ) -> Tensor:
+        """Draws in data space, (num, *shape): a walk from noise to the cleanest state, then the mean of the datum given it.
+
+        Args:
+            num: how many.
+            cond: condition, one for all or one a draw.
+            generator: source of randomness.
+            steps: of the walk, one network call each (heun: two) and one in the end; the error falls with the sampler's order.
+            sampler: ancestral and euler-maruyama add noise in each step, at order 1; the others follow the probability flow,
+                ddim at order 1, heun and dpm++2m at 2, dpm++3m at up to 3.
+            eta: share of the noise that ddim adds in each step; at 1 it is ancestral.
+            spacing: of the steps' times: even in time, quadratic (finer towards the data), even in log-SNR, or even in
+                the seventh root of the noise's share (karras).
+            guidance: weight of the condition; 1 is the model's own conditional, more makes draws more typical of it and less
+                diverse, 0 ignores it. Any but 1 takes twice the network calls.
+
+        Raises:
+            BadInput: for a condition that ``spec`` does not describe, or an eta without ddim.
+            Unsupported: for guidance of a model that has no condition, or was always shown it.
+        """
+
+    @abstractmethod
+    def trajectory(
+        self,
+        num: int,
+        *,
+        frames: Count = 20,
+        cond: Array | int | None = None,
+        generator: torch.Generator | None = None,
+        steps: Count = ...,
+        sampler: Sampler = ...,
+        spacing: Spacing = ...,
+        guidance: NonNegative = ...,
+    ) -> Trajectory:
+        """``frames`` states on the way from noise to the draws that :meth:`sample` gives for the same arguments.
+
+        Args:
+            num: how many draws.
+            frames: how many states, at steps as evenly spaced as they can be; the last is the sample itself.
+            cond: condition, one for all or one a draw.
+            generator: source of randomness.
+            steps: of the walk.
+            sampler: which walk.
+            spacing: of its times.
+            guidance: weight of the condition.
+        """
+
+    def _end(self, num: int, cond: Array | int | None, generator: torch.Generator | None, way: Way) -> Tensor:
+        """Draws in data space, (num, *shape)."""
+        *_, (_, x) = self._walk(num, cond, generator, way)
+        return self.codec.decode(x)
+
+    def _frames(self, num: int, frames: int, cond: Array | int | None, generator: torch.Generator | None, way: Way) -> Trajectory:
+        """Some of the states of a way, in data space as floats."""
+        states = list(self._walk(num, cond, generator, way))
+        kept = [states[i] for i in torch.linspace(len(states) - 1, 0, frames).round().long().flip(0)]
+        return Trajectory(torch.stack([t for t, _ in kept]), torch.stack([self.codec.decode(z).to(self.dtype) for _, z in kept]))
+
+    def _walk(
+        self, num: int, cond: Array | int | None, generator: torch.Generator | None, way: Way
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Times and states of sampling behind the codec: noise, one state a step, and the datum in place of the last."""
+        if way.eta and way.sampler != "ddim":
+            raise BadInput(f"eta is the noise of ddim; got eta={way.eta} with sampler={way.sampler!r}. Use sampler='ddim'.")
+        draws, times = self.draws(num, generator), self.schedule.grid(way.steps, way.spacing)
+        denoiser = self._denoiser(num, self.take_cond(cond, num), way.guidance)
+        start = draws.normal(*self.spec.shape)
+        yield times[0], start
+        for t, z in zip(times[1:], walk(way, denoiser, self.schedule, start, draws), strict=True):
+            yield t, z if t > 0 else denoiser(z, t)
+
+    def _denoiser(self, num: int, cond: Tensor | None, guidance: float) -> Denoiser:
+        """E[u | z] at a time, within the data's range where that is bounded; guidance mixes it with the unconditional."""
+        if guidance != 1 and (cond is None or not self.drop):
+            why = "this model has no condition" if cond is None else "this model was always shown its condition (drop=0)"
+            raise Unsupported(f"{why}, so it cannot be guided; got guidance={guidance:g}. Leave guidance at 1.")
+        shown, limits = self._given(cond, self._shown(num)), self._limits()
+
+        def denoise(z: Tensor, t: Tensor) -> Tensor:
+            log_snr = self.schedule.log_snr(t)
+            v = self.velocity(z, log_snr, shown)
+            if guidance != 1 and shown is not None:
+                v = torch.lerp(self.velocity(z, log_snr, torch.zeros_like(shown)), v, guidance)
+            alpha, sigma = split(log_snr)
+            u = alpha * z - sigma * v
+            return u if limits is None else u.clamp(*limits)
+
+        return denoise
+
+    def _limits(self) -> tuple[Tensor, Tensor] | None:
+        """Least and largest datum behind the codec, each (*shape); real data have none."""
+        if not self.spec.support.discrete:
+            return None
+        ends = torch.tensor([0.0, 1.0], device=self.device, dtype=self.dtype)
+        ends = ends.reshape(2, *[1] * len(self.spec.shape)).expand(2, *self.spec.shape)  # of what is dequantised
+        for part in list(self.codec.parts)[1:]:
+            assert isinstance(part, Codec)
+            ends, _ = part.encode(ends, self.draws(2, None))
+        return ends[0], ends[1]
 
     def prepare(self, data: Split) -> None:
         """Statistics of the codec."""
