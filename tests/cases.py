@@ -47,6 +47,7 @@ CLASSES = DataSpec((2,), Support("real"), Conditioning("classes", 3))
 VECTOR = DataSpec((2,), Support("real"), Conditioning("vector", 2))
 SPACE = DataSpec((5,), Support("real"))
 GREY = DataSpec((1, 2, 2), Support("levels", 4))
+STAMP = DataSpec((1, 8, 8), Support("levels", 17), Conditioning("classes", 3))
 BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
 TOKENS = DataSpec((3,), Support("tokens", 5))
 PIXELS = DataSpec((1, 2, 3), Support("binary"))
@@ -96,6 +97,12 @@ CASES = (
     Case("gan/gan:nonsaturating", CLASSES, GAN),
     Case("gan/gan", GREY, GAN),
     Case("gan/gan", "digits", GAN),
+    Case("gan/gan:r1", SPACE, GAN),
+    Case("gan/gan:hinge", VECTOR, GAN, unused=("critic.layers.6.bias",)),  # in the margins it shifts r and f alike
+    Case("gan/gan:lsgan", BITS, GAN),
+    Case("gan/gan:wgan-gp", options=GAN, steps=60, unused=("critic.layers.6.bias",)),  # likewise
+    Case("gan/gan:dcgan", "digits", {"width": 4}),
+    Case("gan/gan:mnist", STAMP, {"width": 4}),
     Case("energy/ebm", options=EBM, kind=Numerical),
     Case("energy/ebm:unadjusted", "mixture1d", EBM, kind=Numerical),
     Case("energy/ebm", SPACE, EBM, kind=Unnormalised),
