@@ -48,6 +48,7 @@ VECTOR = DataSpec((2,), Support("real"), Conditioning("vector", 2))
 SPACE = DataSpec((5,), Support("real"))
 GREY = DataSpec((1, 2, 2), Support("levels", 4))
 STAMP = DataSpec((1, 8, 8), Support("levels", 17), Conditioning("classes", 3))
+STRIPE = DataSpec((1, 2, 3), Support("binary"), Conditioning("classes", 3))
 BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
 TOKENS = DataSpec((3,), Support("tokens", 5))
 PIXELS = DataSpec((1, 2, 3), Support("binary"))
@@ -82,10 +83,13 @@ CASES = (
     Case("vae/vae", options=VAE, kind=Lower),
     Case("vae/vae:beta", CLASSES, VAE, kind=Lower),
     Case("vae/vae:plane", GREY, {"width": 24}, kind=Lower),
-    Case("vae/vae:iwae", BITS, VAE, kind=Lower),
-    Case("vae/vae:points", options={"width": 24}, kind=Lower),
+    Case("vae/vae:mnist", BITS, VAE, kind=Lower),
+    Case("vae/vae", STRIPE, {"width": 4, "network": "conv", "depth": 1, "latent": 2}, kind=Lower),
     Case("vae/vae", TOKENS, VAE, kind=Lower),
     Case("vae/vae", "digits", VAE, steps=800, kind=Lower),
+    Case("vae/iwae", BITS, VAE, kind=Lower),
+    Case("vae/iwae:points", options={"width": 24}, kind=Lower),
+    Case("vae/iwae:mnist", GREY, VAE | {"estimator": "stl"}, kind=Lower),
     Case("flow/realnvp", options=FLOW, kind=Exact),
     Case("flow/realnvp:deep", CLASSES, {"width": 16, "couplings": 6}, kind=Exact),
     Case("flow/realnvp", VECTOR, FLOW, kind=Exact),

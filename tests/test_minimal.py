@@ -121,7 +121,8 @@ def test_autoregressive(points):
 @pytest.mark.parametrize("codes", [1, 8])
 def test_vae(points, codes):
     own = script("vae").VAE(latent=3, width=16)
-    model = sixfold.build("vae/vae", PLANE, latent=3, width=16, depth=3, particles=codes)
+    name, options = ("vae/vae", {}) if codes == 1 else ("vae/iwae", {"particles": codes})
+    model = sixfold.build(name, PLANE, latent=3, width=16, depth=3, **options)
     copy(own, model)
     eps = seeded().normal(codes, 3).transpose(0, 1)
     close(-own.elbo(points, eps[0]) if codes == 1 else -own.bound(points, eps), loss_of(model, points))

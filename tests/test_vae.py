@@ -5,89 +5,38 @@ import math
 
 import pytest
 import torch
+from linear import LATENT, batch, data, linear_gaussian, raw, scrambled, seeded
 from scipy import stats
 
 from sixfold.core.draws import Draws
-from sixfold.core.errors import BadInput
+from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Lower
 from sixfold.core.model import Batch, Split
 from sixfold.core.registry import build
 from sixfold.core.spec import Conditioning, DataSpec, Support
 from sixfold.models.vae.vae import VAE
-from sixfold.prob.heads import FLOOR
+from sixfold.nn.residual import ConvEncoder
 
-DIMS, LATENT, NOISE = 5, 2, 0.6
 BINARY = DataSpec((1, 3, 3), Support("binary"))
 LEVELS = DataSpec((4,), Support("levels", 3))
+GREY = DataSpec((1, 2, 3), Support("levels", 3))
 TOKENS = DataSpec((4,), Support("tokens", 3))
 PLANE = DataSpec((2,), Support("real"))
 ALL = [BINARY, LEVELS, TOKENS, PLANE]
 ALARM = 1e-4  # false-alarm rate of each statistical test
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def scrambled(model, *, seed=0, scale=0.5):
-    """The model in float64 with random parameters."""
-    for p in model.double().parameters():
-        torch.nn.init.normal_(p, std=scale, generator=seeded(seed))
-        seed += 1
-    return model.eval()
-
-
 def broad(spec, **options):
     """A scrambled model whose posterior is a little wider than the prior, so that importance weights are bounded."""
     model = scrambled(VAE(spec, width=8, **options))
-    last = model.encoder.layers[-1]
-    last.weight.data.mul_(0.1)
+    last = (model.encoder.top if isinstance(model.encoder, ConvEncoder) else model.encoder).layers[-1]
+    last.weight.data.mul_(0.1 * (8 / last.in_features) ** 2)
     last.bias.data[model.latent :] = raw(1.3)
     return model
 
 
-def data(spec, num, seed=0):
-    if spec.support.kind == "real":
-        return torch.randn(num, *spec.shape, generator=seeded(seed), dtype=torch.float64)
-    return torch.randint(0, spec.support.count, (num, *spec.shape), generator=seeded(seed)).to(spec.dtype)
-
-
-def batch(x, *, seed=0, cond=None, progress=1.0):
-    return Batch(x, Draws(len(x), generator=seeded(seed), dtype=torch.float64), cond, progress)
-
-
-def raw(scale, floor=0.0):
-    """What softplus turns into ``scale`` beyond ``floor``."""
-    return math.log(math.expm1(scale - floor))
-
-
-def linear_gaussian(*, spread=1.0, **options):
-    """x = W z + b + NOISE eps with orthogonal columns of W, whose posterior is diagonal, and the encoder that gives it.
-
-    Args:
-        spread: factor on the posterior's standard deviation; 1 is the true posterior.
-        options: of the model.
-    """
-    model = VAE(DataSpec((DIMS,), Support("real")), latent=LATENT, depth=0, **options).double()
-    w = torch.linalg.qr(torch.randn(DIMS, LATENT, generator=seeded(3), dtype=torch.float64))[0] * torch.tensor(
-        [2.0, 0.7], dtype=torch.float64
-    )
-    b = torch.randn(DIMS, generator=seeded(4), dtype=torch.float64)
-    precision = 1 + w.square().sum(0) / NOISE**2
-    (decoder,), (encoder,) = model.decoder.layers, model.encoder.layers
-    for layer in (decoder, encoder):
-        torch.nn.init.zeros_(layer.weight)
-    decoder.weight.data.unflatten(0, (DIMS, 2))[:, 0] = w
-    decoder.bias.data.unflatten(0, (DIMS, 2)).copy_(torch.stack([b, torch.full_like(b, raw(NOISE, FLOOR))], 1))
-    encoder.weight.data[:LATENT] = w.T / NOISE**2 / precision[:, None]
-    encoder.bias.data[:LATENT] = -encoder.weight.data[:LATENT] @ b
-    encoder.bias.data[LATENT:] = torch.tensor([raw(spread / math.sqrt(p), 1e-4) for p in precision], dtype=torch.float64)
-    truth = torch.distributions.MultivariateNormal(b, w @ w.T + NOISE**2 * torch.eye(DIMS, dtype=torch.float64))
-    return model.eval(), truth
-
-
 def test_with_the_true_posterior_one_draw_of_the_bound_is_the_likelihood():
-    model, truth = linear_gaussian()
+    model, truth = linear_gaussian(VAE)
     x = truth.sample((20,))
     for effort in (1, 7):
         log_p = model.log_prob(x, effort=effort, generator=seeded())
@@ -98,7 +47,7 @@ def test_with_the_true_posterior_one_draw_of_the_bound_is_the_likelihood():
 def test_the_elbo_is_the_likelihood_less_the_gap_of_the_posterior():
     """ELBO = log p(x) - KL(q || posterior); for a Gaussian that is r times as wide the KL is Z (r^2 - 1 - 2 log r) / 2."""
     spread, num = 1.5, 20_000
-    model, truth = linear_gaussian(spread=spread)
+    model, truth = linear_gaussian(VAE, spread=spread)
     x = truth.sample((3,))
     loss = model.loss(batch(x.repeat_interleave(num, 0)), "model").loss.detach().reshape(3, num)
     expected = -truth.log_prob(x) + LATENT * (spread**2 - 1 - 2 * math.log(spread)) / 2
@@ -106,7 +55,7 @@ def test_the_elbo_is_the_likelihood_less_the_gap_of_the_posterior():
 
 
 def test_the_bound_rises_with_effort_to_the_truth():
-    model, truth = linear_gaussian(spread=2.0)
+    model, truth = linear_gaussian(VAE, spread=2.0)
     x, num = truth.sample((1,)), 2000
     many = x.expand(num, -1)
     bounds = [model.log_prob(many, effort=k, generator=seeded(k)).nats for k in (1, 4, 16, 256)]
@@ -119,10 +68,15 @@ def test_the_bound_rises_with_effort_to_the_truth():
     assert means[-1] == pytest.approx(exact, abs=0.02)
 
 
-@pytest.mark.parametrize("spec", ALL, ids=str)
-def test_weights_are_unbiased_and_the_bound_lies_below_the_truth(spec):
-    """The truth by Gauss-Hermite quadrature over a one-dimensional code."""
-    model = broad(spec, latent=1)
+CONV = {"network": "conv", "depth": 1}
+
+
+@pytest.mark.parametrize(
+    ("spec", "options"), [*((s, {}) for s in ALL), (BINARY, CONV), (GREY, CONV | {"components": 2})], ids=str
+)
+def test_weights_are_unbiased_and_the_bound_lies_below_the_truth(spec, options):
+    """The truth by quadrature over a one-dimensional code."""
+    model = broad(spec, latent=1, **options)
     x, num = data(spec, 4), 4000
     exact = _by_quadrature(model, x)
     each = model.log_prob(x.repeat_interleave(num, 0), effort=1, generator=seeded()).nats.reshape(4, num)
@@ -170,7 +124,7 @@ def test_samples_have_the_probabilities_of_the_model(spec):
 
 
 def test_real_samples_include_the_noise_of_the_likelihood_and_decode_does_not():
-    model, truth = linear_gaussian()
+    model, truth = linear_gaussian(VAE)
     drawn, num = model.sample(20_000, generator=seeded()), 20_000
     # Covariance of a Gaussian sample: entries err by sqrt((C_ii C_jj + C_ij^2) / N); 25 tests at 5 errors: 1.5e-5 in all.
     c = truth.covariance_matrix
@@ -201,39 +155,29 @@ def test_loss_is_recon_plus_the_warming_beta_times_kl(spec, progress, weight):
     torch.testing.assert_close(terms.loss.detach(), terms.parts["recon"] + weight * terms.parts["kl"], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("particles", [1, 5])
-def test_loss_is_per_datum_whatever_else_is_in_the_batch(particles):
+@pytest.mark.parametrize("options", [{}, CONV], ids=str)
+def test_loss_is_per_datum_whatever_else_is_in_the_batch(options):
     """Sums over elements, no mean or sum over the batch: a batch twice as long holds the same numbers twice."""
-    model, x = scrambled(VAE(LEVELS, width=8, latent=3, particles=particles)), data(LEVELS, 6)
+    model, x = scrambled(VAE(GREY, width=8, latent=3, **options)), data(GREY, 6)
 
     class Fixed(Draws):
         def normal(self, *shape):
             return torch.randn(6, *shape, generator=seeded(), dtype=torch.float64).repeat(self.size // 6, 1, 1)
 
-    once, twice = (model.loss(Batch(v, Fixed(len(v))), "model").loss for v in (x, x.repeat(2, 1)))
+    once, twice = (model.loss(Batch(v, Fixed(len(v))), "model").loss for v in (x, torch.cat([x, x])))
     torch.testing.assert_close(torch.cat([once, once]), twice, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("particles", [2, 50])
-def test_particles_train_on_the_importance_weighted_bound(particles):
-    model, truth = linear_gaussian(spread=1.7, particles=particles)
-    x = truth.sample((1,)).expand(2000, -1)
-    loss = model.loss(batch(x), "model").loss.detach()
-    bound = model.log_prob(x, effort=particles, generator=seeded(9)).nats
-    error = math.hypot(float(loss.std()), float(bound.std())) / math.sqrt(2000)
-    assert abs(float(loss.mean() + bound.mean())) < 4 * error  # 6e-5
-
-
 def test_log_prob_in_turns_of_bounded_memory_is_the_same_bound(monkeypatch):
-    model, truth = linear_gaussian()  # the true posterior: every draw weighs the same, whatever the turns
+    model, truth = linear_gaussian(VAE)  # the true posterior: every draw weighs the same, whatever the turns
     x = truth.sample((7,))
-    monkeypatch.setattr("sixfold.models.vae.vae.NUMBERS", 30)
+    monkeypatch.setattr("sixfold.models.vae._family.NUMBERS", 30)
     torch.testing.assert_close(model.log_prob(x, effort=10).nats, truth.log_prob(x), rtol=1e-10, atol=1e-10)
-    loose, _ = linear_gaussian(spread=2.0)
+    loose, _ = linear_gaussian(VAE, spread=2.0)
     many = x[:1].expand(1000, -1)
     means = []
     for numbers in (30, 2**24):
-        monkeypatch.setattr("sixfold.models.vae.vae.NUMBERS", numbers)
+        monkeypatch.setattr("sixfold.models.vae._family.NUMBERS", numbers)
         means.append(loose.log_prob(many, effort=10, generator=seeded(numbers)).nats)
     error = math.hypot(*(float(m.std()) for m in means)) / math.sqrt(1000)
     assert abs(float(means[0].mean() - means[1].mean())) < 4 * error  # 6e-5
@@ -307,8 +251,40 @@ def test_real_likelihoods_start_as_narrow_as_asked(start):
 
 
 @pytest.mark.parametrize(
-    ("preset", "attribute", "value"),
-    [("beta", "beta", 4.0), ("plane", "latent", 2), ("iwae", "particles", 8), ("points", "latent", 2)],
+    ("preset", "attribute", "value"), [("beta", "beta", 4.0), ("plane", "latent", 2), ("mnist", "latent", 32)]
 )
 def test_presets(preset, attribute, value):
     assert getattr(build(f"vae/vae:{preset}", LEVELS), attribute) == value
+
+
+def test_convolutions_need_images():
+    with pytest.raises(Unsupported, match=r"convolutions need images of shape \(C, H, W\); got \(4,\)"):
+        VAE(LEVELS, network="conv")
+
+
+def test_rows_are_images_to_convolutions_whatever_the_support():
+    """One pixel lit in one channel changes what the encoder sees around that pixel and nowhere else."""
+    spec = DataSpec((3, 12, 12), Support("tokens", 4))
+    model = scrambled(VAE(spec, network="conv", width=4, depth=0))
+    x = torch.zeros(2, *spec.shape, dtype=torch.uint8)
+    x[1, 2, 7, 4] = 3
+    seen = model.head.embed(model.elements.encode(x, model.dtype)[0], model.dtype).flatten(1)
+    first = []
+    model.encoder.stages[0].register_forward_hook(lambda _, given, out: first.extend([given[0], out]))
+    model.encoder(seen)
+    planes, out = first
+    assert planes.shape == (2, 12, 12, 12)  # one plane for each channel and value
+    at = (planes[1] - planes[0]).nonzero().tolist()
+    assert at == [[4 * 2 + 0, 7, 4], [4 * 2 + 3, 7, 4]]
+    moved = (out[1] - out[0]).abs().sum(0).nonzero()
+    assert moved.amin(0).tolist() == [3, 2]
+    assert moved.amax(0).tolist() == [4, 2]
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_grey_levels_may_be_mixtures_of_logistics(components):
+    """The model of 4 elements of 3 levels has mass one with this likelihood too, by quadrature over its one code."""
+    model = scrambled(VAE(LEVELS, latent=1, width=8, components=components))
+    x = torch.tensor(list(itertools.product(range(3), repeat=4)), dtype=torch.uint8)
+    assert float(_by_quadrature(model, x).exp().sum()) == pytest.approx(1.0, abs=1e-9)
+    assert model.head.outputs == 3 * components

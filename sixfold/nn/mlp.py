@@ -63,6 +63,14 @@ class MLP(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
+        self.widest = max(*sizes, outputs)
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """What the output starts from, (outputs,)."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        return last.bias
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         out: Tensor = self.layers(concat(x, cond))
