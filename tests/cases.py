@@ -47,18 +47,23 @@ CLASSES = DataSpec((2,), Support("real"), Conditioning("classes", 3))
 VECTOR = DataSpec((2,), Support("real"), Conditioning("vector", 2))
 SPACE = DataSpec((5,), Support("real"))
 GREY = DataSpec((1, 2, 2), Support("levels", 4))
-STAMP = DataSpec((1, 8, 8), Support("levels", 17), Conditioning("classes", 3))
 STRIPE = DataSpec((1, 2, 3), Support("binary"), Conditioning("classes", 3))
+STAMP = DataSpec((1, 8, 8), Support("levels", 17), Conditioning("classes", 3))
+CELLS = DataSpec((1, 2, 2), Support("real"), Conditioning("vector", 2))
+STAMPS = DataSpec((1, 4, 4), Support("levels", 4), Conditioning("classes", 3))
 BITS = DataSpec((6,), Support("binary"), Conditioning("classes", 3))
+CODES = DataSpec((2, 3), Support("tokens", 3))
 TOKENS = DataSpec((3,), Support("tokens", 5))
 PIXELS = DataSpec((1, 2, 3), Support("binary"))
-MANY = DataSpec((1, 5, 5), Support("binary"), Conditioning("classes", 3))
+MANY = DataSpec((1, 5, 5), Support("binary"))
 
 MADE = {"width": 24, "components": 4, "orders": 3}
 TRANSFORMER = {"width": 16, "depth": 1, "inner": 16, "components": 4}
-ALONE = ("net.inner.first",)  # an element alone in its patch has none before it there
+ALONE = ("net.within.masked.first",)  # an element alone in its patch has none before it there
+PIXELCNN = {"width": 8, "depth": 2, "inner": 16}
 VAE = {"width": 24, "latent": 2}
 FLOW = {"width": 24, "couplings": 4}
+GLOW = {"width": 8, "steps": 2}
 EBM = {"width": 24, "chains": 512}
 RBM = {"hidden": 8, "chains": 200, "scatter": 0.1}
 DDPM = {"width": 24, "depth": 2}
@@ -74,6 +79,10 @@ CASES = (
     Case("autoregressive/made", BITS, MADE, kind=Exact),
     Case("autoregressive/made", TOKENS, MADE, kind=Exact),
     Case("autoregressive/made", "digits", MADE, kind=Exact),
+    Case("autoregressive/pixelcnn", GREY, PIXELCNN, steps=120, kind=Exact, unused=ALONE),
+    Case("autoregressive/pixelcnn", STRIPE, {**PIXELCNN, "dilate": 1}, steps=120, kind=Exact, unused=ALONE),
+    Case("autoregressive/pixelcnn", CODES, PIXELCNN, steps=120, kind=Exact, unused=ALONE),
+    Case("autoregressive/pixelcnn:mnist", "digits", {"width": 8, "depth": 2, "inner": 16}, steps=120, kind=Exact),
     Case("autoregressive/transformer", options=TRANSFORMER, kind=Exact, unused=ALONE),
     Case("autoregressive/transformer", VECTOR, TRANSFORMER, kind=Exact, unused=ALONE),
     Case("autoregressive/transformer", GREY, TRANSFORMER, kind=Exact, unused=ALONE),
@@ -97,6 +106,10 @@ CASES = (
     Case("flow/realnvp", GREY, FLOW, kind=Lower),
     Case("flow/realnvp", "digits", FLOW, kind=Lower),
     Case("flow/realnvp:images", GREY, FLOW, kind=Lower),
+    Case("flow/glow", CELLS, GLOW | {"levels": 1}, kind=Exact),
+    Case("flow/glow:additive", GREY, GLOW | {"levels": 1}, kind=Lower),
+    Case("flow/glow:mnist", STAMPS, GLOW, kind=Lower),
+    Case("flow/glow", "digits", GLOW, kind=Lower),
     Case("gan/gan", options=GAN),
     Case("gan/gan:nonsaturating", CLASSES, GAN),
     Case("gan/gan", GREY, GAN),
