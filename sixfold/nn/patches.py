@@ -1,8 +1,8 @@
 """Decoder-only transformer over patches: every element sees only those before it, patch by patch and within its patch.
 
-    z_n = W [patches told to n] + position_n + (class token, n = 0)        told: the one before n, and of images those above n
+    z_n = W [patches told to n] + position_n + (condition, n = 0)          told: the one before n, and of images those above n
     h   = LN(Block(...Block(z)))                                           causal: h_n sees patches before n
-    out_n = b_n + V h_n + MaskedMLP(patch n, h_n)                          causal within the patch, which it sees as numbers
+    out_n = Within(patch n, h_n)                                           causal within the patch
 
 A token stands for what its patch is drawn from, and so the first stands for the condition alone: it is the class token. With
 patches of one element this is the usual transformer; larger ones make sequences shorter by the number of their elements, and
@@ -28,10 +28,67 @@ from sixfold.nn.attention import Block, dropped
 from sixfold.nn.masked import MaskedMLP
 
 
-class PatchDecoder(nn.Module):
-    """Numbers of each element from the elements before it in ``order``, (B, D, inputs) to (B, D, outputs).
+class Within(nn.Module):
+    """From a context of each patch to the numbers of its elements, each given those before it in the patch.
+
+        out_n = b_n + V h_n + MaskedMLP(patch n, h_n)
 
     The output starts as ``bias``, whatever the input.
+
+    Args:
+        order: elements of each patch, (N, P), as of :func:`layout`.
+        inputs, outputs: numbers of one element, in and out.
+        context: size of h_n.
+        width: hidden units; few for each element blur how elements of one patch depend on each other.
+    """
+
+    order: Tensor
+
+    def __init__(self, order: Tensor, *, inputs: int, outputs: int, context: int, width: int) -> None:
+        super().__init__()
+        size = order.shape[1]
+        self.register_buffer("order", order)
+        self.masked = MaskedMLP(
+            torch.arange(size)[None], inputs=inputs, outputs=outputs, width=width, depth=1, cond=context, direct=size > 1
+        )
+        self.aside = nn.Linear(context, size * outputs, bias=False)  # the masked network's units see little of it early on
+        nn.init.zeros_(self.aside.weight)
+        self.bias = nn.Parameter(torch.zeros(order.numel(), outputs))
+
+    def patches(self, x: Tensor) -> Tensor:
+        """Elements by patch, (B, D, inputs) to (B, N, P, inputs)."""
+        return x.index_select(1, self.order.flatten()).reshape(len(x), *self.order.shape, x.shape[-1])
+
+    def forward(self, patches: Tensor, context: Tensor) -> Tensor:
+        """Numbers of all elements, (B, D, outputs), from the patches, (B, N, P, inputs), and their contexts, (B, N, C)."""
+        h = context.flatten(0, 1)
+        out = self.masked(patches.flatten(0, 1), h.new_zeros(len(h), dtype=torch.long), h) + self._aside(h)
+        back = self.order.flatten().argsort()
+        numbers: Tensor = out.reshape(len(context), *self.bias.shape).index_select(1, back) + self.bias
+        return numbers
+
+    def walk(self, x: Tensor, n: int, context: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Elements of patch ``n``, each with its numbers, (B, outputs); the caller writes it into ``x`` before it goes on.
+
+        Args:
+            x: embedded elements, (B, D, inputs).
+            n: which patch.
+            context: of the patch, (B, C).
+        """
+        elements, aside = self.order[n].tolist(), self._aside(context)
+        seen = x[:, elements]
+        for p, numbers in self.masked.walk(seen, 0, context):
+            yield elements[p], numbers + aside[:, p] + self.bias[elements[p]]
+            seen[:, p] = x[:, elements[p]]
+
+    def _aside(self, context: Tensor) -> Tensor:
+        """What the context says of each element of its patch alone, (B, P, outputs)."""
+        out: Tensor = self.aside(context)
+        return out.reshape(len(out), self.order.shape[1], self.bias.shape[1])
+
+
+class PatchDecoder(nn.Module):
+    """Numbers of each element from the elements before it in its order, (B, D, inputs) to (B, D, outputs).
 
     Args:
         shape: of one datum, channels first where it has more than one axis.
@@ -40,7 +97,7 @@ class PatchDecoder(nn.Module):
         width: numbers of a token, divisible by ``heads``.
         depth: layers of attention.
         heads: attention maps a layer.
-        inner: hidden units of the network within a patch; few for each element blur how elements depend on each other.
+        inner: hidden units of the network within a patch.
         dropout: share of numbers that each part of a layer leaves out in training.
         cond: size of the condition's features, 0 for none.
 
@@ -48,7 +105,6 @@ class PatchDecoder(nn.Module):
         Unsupported: when patches do not divide the datum.
     """
 
-    order: Tensor
     told: Tensor
 
     def __init__(
@@ -67,24 +123,17 @@ class PatchDecoder(nn.Module):
     ) -> None:
         super().__init__()
         order, told = layout(shape, patch)
-        count, size = order.shape
         self.dropout = dropout
-        self.register_buffer("order", order.flatten())
         self.register_buffer("told", told)
-        self.embed = nn.Linear(told.shape[1] * size * inputs, width)
-        self.positions = nn.Parameter(0.1 * torch.randn(count, width))
+        self.embed = nn.Linear(told.shape[1] * order.shape[1] * inputs, width)
+        self.positions = nn.Parameter(0.1 * torch.randn(len(order), width))
         self.classes = nn.Linear(cond, width, bias=False) if cond else None
         self.blocks = nn.ModuleList(
             Block(width, heads=heads, hidden=4 * width, causal=True, scale=1 / math.sqrt(2 * depth), dropout=dropout)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.inner = MaskedMLP(
-            torch.arange(size)[None], inputs=inputs, outputs=outputs, width=inner, depth=1, cond=width, direct=size > 1
-        )
-        self.project = nn.Linear(width, size * outputs, bias=False)
-        nn.init.zeros_(self.project.weight)
-        self.bias = nn.Parameter(torch.zeros(order.numel(), outputs))
+        self.within = Within(order, inputs=inputs, outputs=outputs, context=width, width=inner)
 
     def forward(self, x: Tensor, cond: Tensor | None = None, draws: Draws | None = None) -> Tensor:
         """Numbers of each element, (B, D, outputs).
@@ -94,15 +143,12 @@ class PatchDecoder(nn.Module):
             cond: features of the condition, (B, C).
             draws: randomness of dropout; none for evaluation.
         """
-        patches = self._patches(x)
-        z = dropped(self._tokens(patches, cond), self.dropout, draws)
+        patches = self.within.patches(x)
+        z = dropped(self._tokens(patches, slice(None), cond), self.dropout, draws)
         for block in self.blocks:
             z = block(z, draws)
-        h = self.norm(z).flatten(0, 1)
-        within = self.inner(patches.flatten(0, 1), self.order.new_zeros(len(h)), h)
-        out = (within + self._aside(h)).reshape(len(x), *self.bias.shape)
-        numbers: Tensor = out.index_select(1, self.order.argsort()) + self.bias
-        return numbers
+        out: Tensor = self.within(patches, self.norm(z))
+        return out
 
     def walk(self, x: Tensor, cond: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Elements in their order, each with its numbers, (B, outputs), given the elements of ``x`` before it.
@@ -110,51 +156,25 @@ class PatchDecoder(nn.Module):
         The caller writes the element into ``x[:, element]``, (B, inputs), before it goes on. Keys, values and units are computed
         once: the whole walk does the arithmetic of one forward pass, and keeps 2 * depth * N * width numbers for each datum.
         """
-        count, size = len(self.told), len(self.order) // len(self.told)
-        memories = [self._block(i).memory(len(x), count) for i in range(len(self.blocks))]
-        for n, elements in enumerate(self.order.reshape(count, size).tolist()):
-            patches = self._patches(x)
-            h = self._step(patches, n, cond, memories)
-            aside, seen = self._aside(h), patches[:, n].clone()
-            for p, params in self.inner.walk(seen, 0, h):
-                yield elements[p], params + aside[:, p] + self.bias[elements[p]]
-                seen[:, p] = x[:, elements[p]]
+        memories = [(block, block.memory(len(x), len(self.told))) for block in self._layers()]
+        for n in range(len(self.told)):
+            z = self._tokens(self.within.patches(x), slice(n, n + 1), cond)
+            for block, memory in memories:
+                z = block.step(z, memory, n)
+            yield from self.within.walk(x, n, self.norm(z).squeeze(1))
 
-    def _block(self, layer: int) -> Block:
-        block = self.blocks[layer]
-        assert isinstance(block, Block)
-        return block
+    def _layers(self) -> Iterator[Block]:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
 
-    def _patches(self, x: Tensor) -> Tensor:
-        """Elements by patch, (B, N, P, inputs)."""
-        count = len(self.told)
-        return x.index_select(1, self.order).reshape(len(x), count, len(self.order) // count, x.shape[-1])
-
-    def _tokens(self, patches: Tensor, cond: Tensor | None) -> Tensor:
-        """What each token is before attention, (B, N, width)."""
+    def _tokens(self, patches: Tensor, at: slice, cond: Tensor | None) -> Tensor:
+        """What the tokens at some places are before attention, (B, T, width)."""
         known = functional.pad(patches.flatten(2), (0, 0, 0, 1))  # a patch of zeros at the end is told where there is none
-        return self._token(known[:, self.told].flatten(2), slice(None), cond)
-
-    def _step(self, patches: Tensor, n: int, cond: Tensor | None, memories: list[Tensor]) -> Tensor:
-        """Context of patch ``n`` alone, (B, width), from its neighbours and the memories of the layers."""
-        known = functional.pad(patches.flatten(2), (0, 0, 0, 1))
-        z = self._token(known[:, self.told[n]].flatten(1).unsqueeze(1), slice(n, n + 1), cond)
-        for i, memory in enumerate(memories):
-            z = self._block(i).step(z, memory, n)
-        out: Tensor = self.norm(z).squeeze(1)
-        return out
-
-    def _token(self, told: Tensor, at: slice, cond: Tensor | None) -> Tensor:
-        """Tokens at some places, (B, T, width), from the patches told to them, (B, T, K * P * inputs)."""
-        z: Tensor = self.embed(told) + self.positions[at]
+        z: Tensor = self.embed(known[:, self.told[at]].flatten(2)) + self.positions[at]
         if self.classes is None or cond is None or at.start:
             return z
         return torch.cat([z[:, :1] + self.classes(cond).unsqueeze(1), z[:, 1:]], dim=1)
-
-    def _aside(self, h: Tensor) -> Tensor:
-        """What the context says of each element of its patch alone, (B, P, outputs)."""
-        out: Tensor = self.project(h).unflatten(1, (-1, self.bias.shape[1]))
-        return out
 
 
 def layout(shape: tuple[int, ...], patch: tuple[int, ...]) -> tuple[Tensor, Tensor]:
