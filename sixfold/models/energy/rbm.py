@@ -83,7 +83,7 @@ class RBM(GenerativeModel):
         spec: DataSpec,
         *,
         hidden: Count = 500,
-        chains: Natural = 500,
+        chains: Natural = 100,
         walk: Count = 1,
         restart: Share = 0.0,
         gradient: Literal["plain", "centred", "enhanced"] = "centred",
@@ -115,12 +115,12 @@ class RBM(GenerativeModel):
         self.middle[:V] = (x.sum(0) + 1) / (len(x) + 2)  # Laplace's rule: no pixel is impossible
         self.base.copy_(self.middle[:V].logit())
         self.visible[:V] = self.base
-        self.chains[:, :V] = torch.rand(len(self.chains), V) < self.middle[:V].cpu()
+        self.chains[:, :V] = torch.rand(len(self.chains), V, device=self.device) < self.middle[:V]
         if C and data.cond is not None:
             self.middle[V:] = (torch.bincount(data.cond, minlength=C) + 1) / (len(x) + C)
             self.visible[V:] = self.middle[V:].log()
-            labels = self.middle[V:].cpu().expand(len(self.chains), C)
-            self.chains[:, V:] = one_hot(torch.multinomial(labels, 1)[:, 0], C)
+            shares = self.middle[V:].expand(len(self.chains), C)
+            self.chains[:, V:] = one_hot(torch.multinomial(shares, 1)[:, 0], C)
         self.prepared.fill_(True)
 
     # Training.
@@ -337,7 +337,8 @@ class RBM(GenerativeModel):
         Args:
             x: data, (B, *shape).
             cond: a label for all, or one for each.
-            effort: temperatures of annealing; more raise log Z towards the truth and take longer. An exact value needs none.
+            effort: temperatures of annealing; more raise log Z towards the truth and take longer, for each class as long again. An
+                exact value needs none.
             generator: unused; the runs have a fixed seed, so that log Z is a function of the parameters and the effort.
 
         Raises:
@@ -401,7 +402,7 @@ class RBM(GenerativeModel):
 
 PRESETS = {
     "cd": {"chains": 0, "gradient": "plain"},
-    "mnist": {"recipe": {"steps": 20_000}},
+    "mnist": {"hidden": 500, "chains": 100, "gradient": "centred", "recipe": {"steps": 40_000, "batch": 100, "lr": 0.05}},
 }
 RECIPE = {
     "optimiser": "sgd", "betas": [0.0, 0.999], "lr": 0.05, "lr_schedule": "linear", "warmup": 0.0, "clip": 0.0,
