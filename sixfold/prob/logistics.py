@@ -19,13 +19,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from sixfold.core.draws import Draws
-from sixfold.prob.heads import PLAIN, Head, Taste
+from sixfold.core.spec import DataSpec
+from sixfold.prob.heads import PLAIN, Head, Taste, choose, head_for
 
 
 class MixtureOfLogistics(Head):
     """Levels 0..k-1 from the weights, means and scales of ``components`` logistics.
 
-    A temperature acts on the choice of the component, p^(1 / temperature), and multiplies the scale within it.
+    A temperature acts on the choice of the component, p^(1 / temperature), and multiplies the scale within it; where levels are
+    cut as well, it acts on their probabilities.
 
     Args:
         values: k.
@@ -71,16 +73,27 @@ class MixtureOfLogistics(Head):
         return draws.uniform(count, 2)
 
     def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
-        (logits, mean, scale), temperature = self._parts(params), taste.cool()
+        if taste.cuts:
+            return choose(taste.logits(self._table(params)), noise[..., 0])
+        (logits, mean, scale), temperature = self._parts(params), taste.temperature
         edges = (logits / temperature).double().softmax(-1).cumsum(-1)[..., :-1]
         chosen = (noise[..., :1].double() >= edges).sum(-1, keepdim=True)
         mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (mean, scale))
         # A uniform of exactly 0 is at the end of the line, which the last level on that side takes in.
         return self._level(mean + temperature * scale * noise[..., 1].logit())
 
+    def _table(self, params: Tensor) -> Tensor:
+        """Nats of every level, (..., k)."""
+        return self.log_prob(params.unsqueeze(-2), torch.arange(self.values, device=params.device))
+
     def mode(self, params: Tensor) -> Tensor:
-        """The likeliest of the levels at the components' means, which is the mode where components do not overlap."""
-        peaks = self._level(self._parts(params)[1])
+        """The likeliest of the first and the last level, which hold the tails, and those at the components' means.
+
+        That is the mode where components do not overlap.
+        """
+        means = self._level(self._parts(params)[1])
+        ends = torch.tensor([0, self.values - 1], device=means.device).expand(*means.shape[:-1], 2)
+        peaks = torch.cat([ends, means], dim=-1)
         nats = self.log_prob(params.unsqueeze(-2).expand(*peaks.shape, -1), peaks)
         return peaks.gather(-1, nats.argmax(-1, keepdim=True)).squeeze(-1)
 
@@ -96,3 +109,15 @@ class MixtureOfLogistics(Head):
     def _level(self, place: Tensor) -> Tensor:
         """The level that a place belongs to."""
         return ((place + 1) / (2 * self.half)).clamp(0, self.values - 1).round().long()
+
+
+def mixture_for(spec: DataSpec, components: int) -> Head:
+    """The head of data as ``spec`` describes them, mixed where they are quantities.
+
+    Args:
+        spec: what one datum is.
+        components: logistics of grey levels, Gaussians of real data; 0 takes a categorical, a single Gaussian.
+    """
+    if components and spec.support.kind == "levels":
+        return MixtureOfLogistics(spec.support.count, components)
+    return head_for(spec, components=max(1, components))

@@ -72,11 +72,11 @@ PRESETS = {
     "beta": {"beta": 4.0},
     "plane": {
         "latent": 2, "width": 512, "depth": 3, "components": 3, "beta_warmup": 0.05,
-        "recipe": {"lr": 1e-3, "steps": 20_000, "batch": 256},
+        "recipe": {"lr": 1e-3, "minutes": 10.0, "batch": 256},
     },
     "mnist": {
         "latent": 32, "width": 512, "components": 3, "beta_warmup": 0.05,
-        "recipe": {"lr": 1e-3, "steps": 20_000, "batch": 256},
+        "recipe": {"lr": 1e-3, "minutes": 10.0, "batch": 256},
     },
 }  # fmt: skip
 RECIPE = {"lr": 2e-3, "batch": 256, "steps": 1000}
