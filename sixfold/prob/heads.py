@@ -54,13 +54,18 @@ class Taste:
             cooled = _keep(cooled, (before < self.top_p) | (before == 0.0))
         return cooled
 
+    @property
+    def cuts(self) -> bool:
+        """Whether some values may be left out."""
+        return self.top_k > 0 or self.top_p < 1.0
+
     def cool(self) -> float:
         """The temperature, where there is no list of values to cut.
 
         Raises:
             BadInput: when values are to be cut.
         """
-        if self.top_k or self.top_p < 1.0:
+        if self.cuts:
             raise BadInput(
                 f"real data have no list of values to cut; got top_k={self.top_k}, top_p={self.top_p}. Use temperature."
             )
@@ -128,7 +133,7 @@ class Discrete(Head):
         return draws.uniform(count, 1)
 
     def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
-        return _choose(taste.logits(self.table(params)), noise.squeeze(-1))
+        return choose(taste.logits(self.table(params)), noise.squeeze(-1))
 
 
 class Bernoulli(Discrete):
@@ -253,7 +258,7 @@ class MixtureOfGaussians(Head):
 
     def pick(self, params: Tensor, noise: Tensor, taste: Taste = PLAIN) -> Tensor:
         (logits, mean, raw), temperature = params.chunk(3, dim=-1), taste.cool()
-        chosen = _choose(logits / temperature, noise[..., 0]).unsqueeze(-1)
+        chosen = choose(logits / temperature, noise[..., 0]).unsqueeze(-1)
         mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (mean, _scale(raw, self.floor)))
         return mean + math.sqrt(temperature) * scale * noise[..., 1]
 
@@ -292,7 +297,7 @@ def _log_normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     return -0.5 * ((x - mean) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
 
 
-def _choose(logits: Tensor, uniform: Tensor) -> Tensor:
+def choose(logits: Tensor, uniform: Tensor) -> Tensor:
     """Index of one of the last axis' logits, by inversion of the cumulative distribution; ``uniform`` is in [0, 1)."""
     # In float64: sums of many float32 probabilities would miss one by more than a uniform's own grain.
     edges = logits.double().softmax(-1).cumsum(-1)[..., :-1]

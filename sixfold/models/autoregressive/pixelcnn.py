@@ -27,7 +27,7 @@ from sixfold.core.signature import Count, Natural
 from sixfold.core.spec import DataSpec
 from sixfold.models.autoregressive._family import ChainRule
 from sixfold.nn.gated import GatedDecoder
-from sixfold.prob.heads import head_for
+from sixfold.prob.logistics import mixture_for
 
 
 class PixelCNN(ChainRule):
@@ -42,7 +42,8 @@ class PixelCNN(ChainRule):
         patch: height and width of the patches that the convolutions go over; larger is cheaper with its square, and leaves more
             to the network within a patch. It divides height and width of the image.
         inner: hidden units of the network that goes over the elements of a patch, or the channels of a pixel.
-        components: logistics or Gaussians in the mixture of an element; more fits odder shapes. Only for those.
+        components: mixed in the distribution of one element: discretised logistics of levels, Gaussians of real data; more fit
+            odder shapes. 0 takes a categorical, a single Gaussian.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class PixelCNN(ChainRule):
         dilate: Natural = 1,
         patch: Count = 1,
         inner: Count = 128,
-        components: Count = 10,
+        components: Natural = 0,
     ) -> None:
         if len(spec.shape) not in (2, 3):
             raise Unsupported(f"a PixelCNN reads rows of pixels; got data of shape {spec.shape}. Use autoregressive/made.")
         if kernel % 2 == 0 or kernel < 3:
             raise BadInput(f"kernel must be odd and at least 3, to have a middle and sides; got {kernel}.")
         channels, height, across = (1, *spec.shape)[-3:]
-        head = head_for(spec, components=components)
+        head = mixture_for(spec, components)
         super().__init__(spec, head=head, held=4 * spec.dims * (head.outputs + inner) + 8 * width * height * across // patch**2)
         self.net = GatedDecoder(
             (channels, height, across), patch=patch, inputs=head.inputs, outputs=head.outputs, inner=inner,

@@ -27,8 +27,7 @@ from sixfold.core.signature import Count, Positive
 from sixfold.nn.mlp import MLP
 from sixfold.nn.residual import ConvDecoder, ConvEncoder
 from sixfold.prob.codecs import Elements
-from sixfold.prob.heads import Head, head_for
-from sixfold.prob.logistics import MixtureOfLogistics
+from sixfold.prob.logistics import mixture_for
 
 NetworkName: TypeAlias = Literal["mlp", "conv"]
 
@@ -68,7 +67,7 @@ class Autoencoder(GenerativeModel, ABC):
     ) -> None:
         super().__init__(spec)
         self.latent, self.start, self.beta_warmup = latent, start, beta_warmup
-        self.head = _head(spec, components)
+        self.head = mixture_for(spec, components)
         self.elements = Elements(spec)
         seen, cond = self.head.inputs, spec.cond.size
         if network == "conv":
@@ -192,13 +191,6 @@ class Autoencoder(GenerativeModel, ABC):
             weight = self._recon(u, z, cond) + log_ratio(z, eps, std)
             total = torch.logaddexp(total, weight.logsumexp(1))
         return total - math.log(effort) + logdet
-
-
-def _head(spec: DataSpec, components: int) -> Head:
-    """The likelihood of one element; mixed where the data are quantities."""
-    if components and spec.support.kind == "levels":
-        return MixtureOfLogistics(spec.support.count, components)
-    return head_for(spec, components=max(1, components))
 
 
 def log_ratio(z: Tensor, eps: Tensor, std: Tensor) -> Tensor:
