@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from sixfold.nn.mlp import Activation, activation
+
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
     """Convolution, normalisation, rectification, and half the size, (B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
@@ -43,3 +45,48 @@ class ConvClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.embed(x))
         return logits
+
+
+class ConvMLP(nn.Module):
+    """A 3x3 convolution, hidden layers at each pixel, a 3x3 convolution, (B, inputs, H, W) to (B, outputs, H, W).
+
+    The condition adds to the first hidden layer, the same at every pixel.
+
+    Args:
+        inputs, outputs: channels.
+        width: hidden channels a layer; more fits finer shapes and costs quadratically.
+        depth: hidden layers, at least 1; from the second one on they are 1x1 convolutions.
+        cond: size of the condition's features, 0 for none.
+        act: nonlinearity.
+        zero: start with an output of zero (identity couplings).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        cond: int = 0,
+        act: Activation = "relu",
+        zero: bool = False,
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, width, 3, padding=1)
+        self.cond = nn.Linear(cond, width, bias=False) if cond else None
+        layers: list[nn.Module] = [activation(act)]
+        for _ in range(depth - 1):
+            layers += [nn.Conv2d(width, width, 1), activation(act)]
+        last = nn.Conv2d(width, outputs, 3, padding=1)
+        if zero:
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+        self.rest = nn.Sequential(*layers, last)
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        h = self.first(x)
+        if self.cond is not None and cond is not None:
+            h = h + self.cond(cond)[:, :, None, None]
+        out: Tensor = self.rest(h)
+        return out

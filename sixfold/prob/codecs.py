@@ -15,12 +15,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sixfold.core.draws import Draws
 from sixfold.core.errors import Unsupported
 from sixfold.core.spec import DataSpec
 
 CodecName = Literal["auto", "standardise", "unit", "scale", "logit"]
+NoiseName = Literal["uniform", "levels"]
+
+NEARLY_UNIFORM = 0.56  # log of the scale at which a normal number behind a sigmoid is closest to uniform, 0.01 nats away
 
 
 class Codec(nn.Module, ABC):
@@ -64,6 +68,37 @@ class Dequantise(Codec):
 
     def decode(self, u: Tensor) -> Tensor:
         return (u * self.levels).floor().clamp(0, self.levels - 1).to(self.data_dtype)
+
+
+class LevelNoise(Dequantise):
+    """Dequantisation with noise learned for each level: u = (x + v) / k, v = sigmoid(m_x + s_x e), e standard normal.
+
+        log P(x) >= E_e[ log p(u) - log k - log q(v | x) ]
+
+    The bound holds whatever m and s are, and they are learned by tightening it. Uniform noise has corners, and no affine map
+    makes a normal of it: a pixel that is always the same costs log(2 pi e / 12) / 2 = 0.18 nats, and with a bell's noise none.
+
+    Source:  variational dequantisation: Flow++ (Ho et al., 2019), arXiv:1902.00275, section 3.1.
+    Differs: the noise depends on the element's own level alone, so that there is no second flow.
+
+    Args:
+        levels: k.
+        dtype: data space's integer type.
+    """
+
+    def __init__(self, levels: int, dtype: torch.dtype) -> None:
+        super().__init__(levels, dtype)
+        self.mean = nn.Parameter(torch.zeros(levels))
+        self.log_std = nn.Parameter(torch.full((levels,), NEARLY_UNIFORM))
+
+    def encode(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        e, level = draws.normal(*x.shape[1:]), x.long()
+        log_std = self.log_std[level]
+        raw = self.mean[level] + log_std.exp() * e
+        # dv/de = s v (1 - v), so that -log q(v) = log s + log v + log(1 - v) - log N(e).
+        slope = log_std + functional.logsigmoid(raw) + functional.logsigmoid(-raw)
+        spread = slope + 0.5 * e.square() + 0.5 * math.log(2 * math.pi)
+        return (x.to(draws.dtype) + raw.sigmoid()) / self.levels, (spread - math.log(self.levels)).flatten(1).sum(1)
 
 
 class Affine(Codec):
@@ -146,6 +181,7 @@ class Chain(Codec):
         self.parts = nn.ModuleList(parts)
         self.bounded = any(isinstance(part, Dequantise) for part in parts)
 
+    @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Each part sees what the parts before it make of the data."""
         draws = Draws(len(x), generator=torch.Generator(x.device).manual_seed(0), dtype=torch.float64)
@@ -167,7 +203,9 @@ class Chain(Codec):
         return u
 
 
-def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False) -> Chain:
+def codec_for(
+    spec: DataSpec, name: CodecName = "auto", *, shared: bool = False, noise: NoiseName = "uniform", margin: float = 0.01
+) -> Chain:
     """The codec of a continuous model for data as ``spec`` describes them.
 
     ``auto``: real data are standardised; levels are dequantised and scaled to [-1, 1].
@@ -177,7 +215,9 @@ def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False)
     Args:
         spec: what one datum is.
         name: which way.
-        shared: standardise all elements by one scale.
+        shared: standardise all elements by one mean and one scale.
+        noise: of the dequantisation, uniform or learned for each level.
+        margin: of the logit; larger flattens the tails and loses contrast at the ends.
 
     Raises:
         Unsupported: for unordered tokens, which no dequantisation makes continuous, and for a codec that does not apply.
@@ -188,16 +228,17 @@ def codec_for(spec: DataSpec, name: CodecName = "auto", *, shared: bool = False)
         if name in ("scale", "logit"):
             raise Unsupported(f"codec {name!r} is for data with levels; got real data. Use codec='standardise'.")
         return Chain(_standardise(spec, name, shared=shared))
-    first = Dequantise(spec.support.count, spec.dtype)
+    first = (LevelNoise if noise == "levels" else Dequantise)(spec.support.count, spec.dtype)
     if name == "logit":
-        return Chain(first, Logit(), Standardise(spec.shape, shared=shared))
+        return Chain(first, Logit(margin=margin), _standardise(spec, name, shared=shared))
     if name in ("standardise", "unit"):
         return Chain(first, _standardise(spec, name, shared=shared))
     return Chain(first, Affine(shift=0.5, scale=0.5))
 
 
 def _standardise(spec: DataSpec, name: CodecName, *, shared: bool) -> Standardise:
-    return Standardise(spec.shape, shared=shared or name == "unit", centred=name == "unit")
+    alike = shared or name == "unit"
+    return Standardise(spec.shape, shared=alike, centred=alike)
 
 
 class Elements(nn.Module):

@@ -30,12 +30,14 @@ class Flow(GenerativeModel, ABC):
         spec: what one datum is.
         codec: between data space and the space of the bijection.
         bijection: of R^D, from data to code.
+        start_rows: data that the bijection takes its start from; more make its statistics surer and take memory.
     """
 
-    def __init__(self, spec: DataSpec, *, codec: Chain, bijection: Bijection) -> None:
+    def __init__(self, spec: DataSpec, *, codec: Chain, bijection: Bijection, start_rows: int = START_ROWS) -> None:
         super().__init__(spec)
         self.codec = codec
         self.bijection = bijection
+        self.start_rows = start_rows
 
     def prepare(self, data: Split) -> None:
         """Statistics of the codec, then the bijection's start; both are taken once and kept in buffers ever after."""
@@ -45,6 +47,7 @@ class Flow(GenerativeModel, ABC):
         # An unconditional model may be given rows with labels; it does not look at them.
         cond = None if self.spec.cond.kind == "none" or data.cond is None else self.take_cond(data.cond[: len(x)], len(x))
         self.codec.fit(x)
+        x, cond = x[: self.start_rows], None if cond is None else cond[: self.start_rows]
         u, _ = self.codec.encode(x, self.draws(len(x), torch.Generator(self.device).manual_seed(0)))
         self.bijection.start(u.flatten(1), self._features(cond, u))
         self.prepared.fill_(True)
