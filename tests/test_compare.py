@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -300,6 +303,35 @@ def test_wrong_names_are_found_before_anything_is_trained(suite, tmp_path):
     with pytest.raises(BadInput, match="Perhaps you meant 'width'"):
         compare_suite(replace(suite, models=(entry,)), out=tmp_path / "o", workers=1, watch=lambda *said: None)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "features", "said"),
+    [
+        ({"data": ("mons",)}, (), "moons"),
+        ({}, ("resnet",), "unknown features 'resnet'"),
+        ({}, ("dinov2=no/such/file",), "are of images"),
+        ({"near": {"moons": ("digits",)}}, (), "digits cannot be outliers of moons"),
+    ],
+)
+def test_what_cannot_be_read_is_known_before_anything_is_trained(suite, changed, features, said, tmp_path):
+    with pytest.raises(BadInput, match=said):
+        compare_suite(replace(suite, **changed), out=tmp_path / "o", workers=1, watch=lambda *said: None, features=features)
+    assert not (tmp_path / "o").exists()
+
+
+def test_no_process_outlives_the_comparison(suite, tmp_path):
+    path = tmp_path / "long.yaml"
+    path.write_text(replace(suite, budget={"minutes": 5}, seeds=1).to_yaml())
+    command = [sys.executable, "-m", "sixfold", "compare", "--suite", str(path), "--out", str(tmp_path / "o"), "--workers", "1"]
+    root = Path(__file__).parent.parent
+    parent = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "o").glob("runs/*/metrics.jsonl")):  # until a child has begun to train
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    parent.kill()
+    parent.communicate(timeout=30)  # ends only when every process that holds the pipe has
 
 
 def test_a_copying_model_is_found(suite, tmp_path, monkeypatch):

@@ -45,6 +45,15 @@ def _begin(said: Queue[Said], threads: int) -> None:
     global _said
     _said = said
     torch.set_num_threads(threads)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is gone: nobody else would."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not a process of a pool"
+    parent.join()
+    os._exit(1)
 
 
 def _say(title: str, progress: Progress) -> None:

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from sixfold.compare.report import write_report
 from sixfold.compare.suite import GROUPS, Group, Suite
 from sixfold.compare.table import View, views
 from sixfold.core.errors import BadInput
+from sixfold.evaluate.features import features_of
 from sixfold.run.folder import RunFolder, write_text
 from sixfold.run.training import Settings
 
@@ -70,10 +71,11 @@ def compare_suite(
     protocols = {
         data: Protocol(data, suite.rows, suite.metrics, tuple(features), suite.near.get(data, ())) for data in suite.data
     }
+    grounds = _grounds(protocols)
     _claim(out, suite)
     runs = [_train(out, job) for job in jobs]
     said = Setting(_budget(suite), machine(), workers, (command,))
-    return _compare(runs, protocols, out=out, workers=workers, watch=watch, title=suite.title, setting=said)
+    return _compare(runs, grounds, out=out, workers=workers, watch=watch, title=suite.title, setting=said)
 
 
 def compare_runs(
@@ -106,7 +108,17 @@ def compare_runs(
     tasks = _tasks_of(folders, out)
     protocols = {t.data: Protocol(t.data, rows or ROWS, tuple(metrics) or GROUPS, tuple(features)) for t in tasks}
     said = Setting("", machine(), workers, ("sixfold compare " + " ".join(map(str, paths)),))
-    return _compare(tasks, protocols, out=out, workers=workers, watch=watch, title="Runs side by side", setting=said)
+    return _compare(tasks, _grounds(protocols), out=out, workers=workers, watch=watch, title="Runs side by side", setting=said)
+
+
+def _grounds(protocols: Mapping[str, Protocol]) -> dict[str, Ground]:
+    """Every data set made ready, so that what cannot be read is known before anything is trained."""
+    grounds = {data: Ground(protocol) for data, protocol in protocols.items()}
+    for ground in grounds.values():
+        ground.near()
+        for name in ground.protocol.features:
+            features_of(name, ground.dataset.spec, ground.protocol.data, ground.train)
+    return grounds
 
 
 def _claim(out: Path, suite: Suite) -> None:
@@ -149,15 +161,13 @@ def _label(model: str, taken: Iterable[str]) -> str:
 
 
 def _compare(
-    runs: Sequence[Task], protocols: dict[str, Protocol], *, out: Path, workers: int, watch: Watch, title: str, setting: Setting
+    runs: Sequence[Task], grounds: Mapping[str, Ground], *, out: Path, workers: int, watch: Watch, title: str, setting: Setting
 ) -> Compared:
     """Score everything, references first, and write what was found."""
-    references = [
-        Task(data, f"references on {data}", out / "scores" / Settings.stem_of(data, "references")) for data in protocols
-    ]
+    references = [Task(data, f"references on {data}", out / "scores" / Settings.stem_of(data, "references")) for data in grounds]
     tasks = [*references, *runs]
-    records = run_all([(task, protocols[task.data]) for task in tasks], workers=workers, watch=watch)
-    outcomes = tuple(_outcome(Ground(p), [r for r in records if r.data == data], tasks) for data, p in protocols.items())
+    records = run_all([(task, grounds[task.data].protocol) for task in tasks], workers=workers, watch=watch)
+    outcomes = tuple(_outcome(g, [r for r in records if r.data == data], tasks) for data, g in grounds.items())
     compared = Compared(outcomes, tuple(views(o)[0] for o in outcomes), note_of(outcomes, setting))
     _write(compared, out, title=title)
     return compared
