@@ -117,6 +117,16 @@ def test_effective_sample_size():
     assert float(found.stderr[0]) == 0.0 < float(found.stderr[1])
 
 
+def test_forward_takes_the_mean_and_reverse_the_harmonic_one():
+    """Of the weights 1, 2 and 4: 7/3, and 3 / (1 + 1/2 + 1/4); the effective sample size is that of what is averaged."""
+    logs = torch.tensor([1.0, 2.0, 4.0]).log()
+    ahead, back = log_z(logs, 1.0), log_z(logs, 1.0, backward=True)
+    assert float(ahead.value) == pytest.approx(1 + math.log(7 / 3))
+    assert float(ahead.ess) == pytest.approx(7**2 / 21)
+    assert float(back.value) == pytest.approx(1 + math.log(3 / 1.75))
+    assert float(back.ess) == pytest.approx(1.75**2 / 1.3125)
+
+
 @pytest.mark.parametrize("backward", [False, True])
 def test_standard_error_is_that_of_the_delta_method(backward):
     """std(w) / (mean(w) sqrt(N)) for many even weights; a bootstrap of 1000 knows it to 2.2%: five are 11%, 6e-7."""

@@ -202,7 +202,7 @@ def offsets_of(model: RBM, data: Tensor, chains: Tensor) -> tuple[Tensor, Tensor
     if model.gradient == "plain":
         return torch.zeros_like(v), torch.zeros_like(h)
     if model.gradient == "enhanced":
-        return (v + w) / 2, (h + k) / 2
+        v, h = (v + w) / 2, (h + k) / 2
     return torch.lerp(model.middle, v, model.slide), torch.lerp(model.middle_hidden, h, model.slide)
 
 

@@ -9,7 +9,7 @@
 The tempered family leads from independent visible units with biases b0 to these: its member at beta has biases
 (1 - beta) b0 + beta b and beta c and weights beta W.
 
-Source: On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), ICML, Section 4.
+Source: On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), ICML.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     p_b(x) = f_b(x) / Z_b for b in [0, 1],  p_0 easy to draw from,   0 = b_0 < b_1 < ... < b_K = 1
     log w  = sum_k log f_{b_k}(x_{k-1}) - log f_{b_{k-1}}(x_{k-1})
 
-    forward   x_0 ~ p_0, x_k by a transition that leaves p_{b_k} unchanged:         E[w]     = Z_1 / Z_0      Eq. (11)
+    forward   x_0 ~ p_0, x_k by a transition that leaves p_{b_k} unchanged:         E[w]     = Z_1 / Z_0
     reverse   x_K ~ p_1, x_{k-1} by the same transitions in the opposite order:     E[1 / w] = Z_0 / Z_1
 
 Both means are unbiased whatever the number of temperatures and however badly the chains mix. By Jensen's inequality the logarithm
@@ -11,9 +11,9 @@ of the first lies below log Z_1 in expectation and that of the second above: tog
 them together. What can break the bracket is the start of the reverse run, which must be a draw of p_1: a start that lacks some
 modes of p_1 gives an upper end that may lie below the truth, and nothing in the weights would show it.
 
-Source:  Annealed Importance Sampling (Neal, 2001), Statistics and Computing 11, Section 2. Accurate and conservative estimates
+Source:  Annealed Importance Sampling (Neal, 2001), Statistics and Computing 11. Accurate and conservative estimates
          of MRF log-likelihood using reverse annealing (Burda, Grosse & Salakhutdinov, 2015), arXiv:1412.8566. Sandwiching the
-         marginal likelihood using bidirectional Monte Carlo (Grosse, Ghahramani & Adams, 2015), arXiv:1511.02543, Section 3.
+         marginal likelihood using bidirectional Monte Carlo (Grosse, Ghahramani & Adams, 2015), arXiv:1511.02543.
 Differs: transitions must be reversible, so that the reverse run uses the very ones of the forward run.
 """
 

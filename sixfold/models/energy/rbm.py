@@ -18,11 +18,11 @@ to 20 units, else with log Z by annealed importance sampling. Cannot: take grey 
 processes, whose chains would differ. The loss hovers about zero and measures no progress: ``pseudo`` does, the pseudo-likelihood.
 
 Source:  Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008), ICML, Section 3.
-         Centred gradient: How to Center Deep Boltzmann Machines (Melchior, Fischer & Wiskott, 2016), arXiv:1311.1354, Section 3;
-         Deep Boltzmann Machines and the Centering Trick (Montavon & Mueller, 2012), LNCS 7700. Units of classes: Classification
+         Centred gradient: How to Center Deep Boltzmann Machines (Melchior, Fischer & Wiskott, 2016), arXiv:1311.1354; Deep
+         Boltzmann Machines and the Centering Trick (Montavon & Mueller, 2012), arXiv:1203.3783. Units of classes: Classification
          using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008), ICML. log Z: On the Quantitative
-         Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), ICML, Section 4.
-Differs: all persistent chains move in every update; the data's offsets are followed by a moving average of batches.
+         Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), ICML.
+Differs: as many persistent chains as are wanted, whatever the batch has data; they may restart.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class RBM(GenerativeModel):
         walk: rounds of Gibbs sampling of a chain in each update; more give a less biased gradient and cost in proportion.
         restart: share of persistent chains that start anew at the data's rates in each update; more cross between modes, and bias
             the gradient where chains do not come far between two restarts.
-        gradient: plain, centred by moving averages of the data's means, or enhanced: by the middle of data's and chains' means.
-        slide: share of a batch in the moving averages of the data's means; more follow faster and are noisier.
+        gradient: plain, centred by the data's means, or enhanced: centred by the middle of the data's and the chains' means.
+        slide: share of a batch in the moving averages that those means are; with 1 the enhanced gradient may diverge.
         scatter: standard deviation of the first weights; more break the symmetry of the hidden units sooner.
 
     Raises:
@@ -154,16 +154,16 @@ class RBM(GenerativeModel):
 
     @torch.no_grad()
     def _offsets(self, data: Tensor, drive: Tensor, chains: Tensor, their_drive: Tensor) -> tuple[Tensor, Tensor]:
-        """What is taken out of visible and hidden units, (V + C,) and (H,)."""
-        (v, h), (their_v, their_h) = (
-            (u.mean(0), (a + self.hidden).sigmoid().mean(0)) for u, a in ((data, drive), (chains, their_drive))
-        )
-        self.middle.lerp_(v, self.slide)
-        self.middle_hidden.lerp_(h, self.slide)
-        if self.gradient == "enhanced":
-            return (v + their_v) / 2, (h + their_h) / 2
-        on = float(self.gradient == "centred")
-        return on * self.middle, on * self.middle_hidden
+        """What is taken out of visible and hidden units, (V + C,) and (H,): moving averages, which take the batch in."""
+        if self.gradient == "plain":
+            return torch.zeros_like(self.middle), torch.zeros_like(self.middle_hidden)
+        seen = [(data, drive), (chains, their_drive)][: 1 + (self.gradient == "enhanced")]
+        for middle, means in (
+            (self.middle, [units.mean(0) for units, _ in seen]),
+            (self.middle_hidden, [(a + self.hidden).sigmoid().mean(0) for _, a in seen]),
+        ):
+            middle.lerp_(torch.stack(means).mean(0), self.slide)
+        return self.middle.clone(), self.middle_hidden.clone()
 
     @torch.no_grad()
     def _advance(self, data: Tensor, draws: Draws) -> Tensor:
@@ -337,8 +337,8 @@ class RBM(GenerativeModel):
         Args:
             x: data, (B, *shape).
             cond: a label for all, or one for each.
-            effort: temperatures of annealing; more raise log Z towards the truth and take longer, for each class as long again. An
-                exact value needs none.
+            effort: temperatures of annealing; more raise log Z towards the truth and take longer, for each class as long again.
+                An exact value needs none.
             generator: unused; the runs have a fixed seed, so that log Z is a function of the parameters and the effort.
 
         Raises:
