@@ -180,7 +180,8 @@ def test_more_tries_come_closer_to_the_conditional(name):
 def test_sampling_in_parts_keeps_rows_with_their_conditions(sampler, monkeypatch):
     spec = IMAGES["levels"]
     model, cond = scrambled("pixelcnn", spec), labels(spec, 10)
-    monkeypatch.setattr(model, "rows", 3)
+    monkeypatch.setattr("sixfold.models.autoregressive._family.WALKED", 3)
+    monkeypatch.setattr(model, "rows", 2)
     joint, generator = model.sample(10, cond=cond, generator=seeded(7), sampler=sampler), seeded(7)
     model.draws(10, generator).integers(1)  # the order of each datum is drawn first
     parts = []
@@ -193,16 +194,18 @@ def test_sampling_in_parts_keeps_rows_with_their_conditions(sampler, monkeypatch
     assert torch.equal(joint.flatten(1).long(), torch.cat(parts))
 
 
-def test_completing_in_parts_is_the_same_as_at_once(monkeypatch):
-    """Known elements that leave nothing to draw: what is left is the way of rows through the parts."""
+def test_completing_in_parts_keeps_rows_with_their_conditions(monkeypatch):
+    """Completions are likelier under the conditions that they were drawn under than under others."""
     spec = IMAGES["levels"]
-    model = scrambled("pixelcnn", spec)
-    x = model.sample(11, cond=labels(spec, 11), generator=seeded(8))
-    monkeypatch.setattr(model, "rows", 4)
-    known = torch.ones(11, *spec.shape, dtype=torch.bool)
-    known[:, 0, 0, 0] = False
-    filled = model.fill(x, known, cond=labels(spec, 11), tries=3, generator=seeded(9)).x
+    model, cond = scrambled("pixelcnn", spec, scale=1.0), labels(spec, 30)
+    x = model.sample(30, cond=cond, generator=seeded(8))
+    monkeypatch.setattr("sixfold.models.autoregressive._family.WALKED", 8)
+    monkeypatch.setattr(model, "rows", 5)
+    known = torch.rand(30, *spec.shape, generator=seeded(1)) < 0.5
+    filled = model.fill(x, known, cond=cond, tries=4, generator=seeded(9)).x
     assert torch.equal(filled[known], x[known])
+    own, other = (model.log_prob(filled, c).nats.mean() for c in (cond, (cond + 1) % 3))
+    assert own > other + 1
 
 
 def logits():

@@ -41,6 +41,7 @@ Draw: TypeAlias = Callable[[Tensor, int | slice], Tensor]
 """From the numbers of one element, (B, outputs), or of all, (B, D, outputs), and which they are, to drawn values."""
 
 NUMBERS = 2**25  # that a network holds at once while it scores or samples: 128 MB in float32
+WALKED = 256  # data that share one draw of noise and one walk, whose steps cost nearly as much for few as for many
 START_ROWS = 10_000  # data that the start is taken from
 
 
@@ -243,7 +244,7 @@ class ChainRule(GenerativeModel, ABC):
         cond, mask = self.take_cond(cond, len(x)), self.take_known(known, len(x)).flatten(1)
         first = self._come_first(mask)
         count = len(self.orders) * (1 if first else tries)
-        parts = self._parts(len(x), each=count)
+        parts = torch.split(torch.arange(len(x), device=self.device), max(1, WALKED // count))
         drawn = torch.cat([self._fill(x[part], mask[part], None if cond is None else cond[part], count, generator, taste, sampler)
                            for part in parts])  # fmt: skip
         return Filled(torch.where(mask.reshape(x.shape), x, drawn), first and taste == PLAIN)
@@ -265,8 +266,14 @@ class ChainRule(GenerativeModel, ABC):
         self._complete(u, known, order, cond, generator, taste, sampler)
         chosen = torch.zeros(len(x), device=self.device, dtype=torch.long)
         if count > 1:
-            nats = self._nats(u, order, self._features(cond)).where(known, 0.0).sum(1).reshape(len(x), count)
-            chosen = torch.multinomial(nats.softmax(1), 1, generator=generator).squeeze(1)
+            nats = torch.cat(
+                [
+                    self._nats(u[rows], order[rows], self._features(None if cond is None else cond[rows]))
+                    for rows in self._parts(len(u), each=1)
+                ]
+            )
+            weight = nats.where(known, 0.0).sum(1).reshape(len(x), count).softmax(1)
+            chosen = torch.multinomial(weight, 1, generator=generator).squeeze(1)
         return self.elements.decode(u.reshape(len(x), count, -1)[torch.arange(len(x), device=self.device), chosen])
 
     def _complete(
@@ -282,12 +289,13 @@ class ChainRule(GenerativeModel, ABC):
         """Draws the unknown elements of ``u`` in place, each row in its order."""
         features = self._features(cond)
         for k in range(len(self.orders)):
-            for part in torch.split((order == k).nonzero().flatten(), self.rows):
+            for part in torch.split((order == k).nonzero().flatten(), WALKED):
                 noise = self.head.noise(self.draws(len(part), generator), self.spec.dims)
-                chain = self.chain(k, None if features is None else features[part])
-                rows = u[part]
-                SAMPLERS[sampler](chain, rows, known[part], partial(self._draw, noise, taste))
-                u[part] = rows
+                few = WALKED if sampler == "cached" else self.rows  # a walk holds one element at a time, a pass all of them
+                for rows, own in zip(torch.split(part, few), torch.split(noise, few), strict=True):
+                    chain, drawn = self.chain(k, None if features is None else features[rows]), u[rows]
+                    SAMPLERS[sampler](chain, drawn, known[rows], partial(self._draw, own, taste))
+                    u[rows] = drawn
 
     def _draw(self, noise: Tensor, taste: Taste, params: Tensor, i: int | slice) -> Tensor:
         return self.head.pick(params, noise[:, i], taste)
