@@ -17,11 +17,14 @@ from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Estimate, Exact, Measure
 from sixfold.core.model import Batch, Fills, HasDensity, HasEnergy, HasLatent, HasTrajectory
+from sixfold.core.registry import recipe
 from sixfold.core.spec import Conditioning, DataSpec, Support
 from sixfold.models.energy import rbm
 from sixfold.models.energy.rbm import RBM
 from sixfold.prob.bipartite import Bipartite, Tempered
 from sixfold.solve.annealing import forward
+from sixfold.train.mover import Mover
+from sixfold.train.recipe import Recipe
 
 BINARY = Support("binary")
 BITS = DataSpec((1, 2, 2), BINARY)
@@ -287,6 +290,20 @@ def test_pseudo_likelihood_is_each_datums_own():
         own, others = (joint(u, model.weight, model.visible, model.hidden).logsumexp(1).detach() for u in (state[None], flipped))
         truth = float((own - torch.logaddexp(own, others)).sum())
         assert float(part.mean()) == pytest.approx(truth, abs=5 * float(part.std()) / math.sqrt(count))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_is_not_scaled_by_the_learning_rate(momentum):
+    """Under a constant gradient the k-th step is 1 + m + ... + m^(k-1) times the learning rate, which falls linearly."""
+    model = shaken(BITS)
+    own = Recipe.of(recipe("energy/rbm"), {"betas": (momentum, 0.999), "lr": 0.05})
+    mover, before = Mover("model", model.players()["model"], own, 4), model.hidden.detach().clone()
+    for step in range(4):
+        for parameter in mover.parameters:
+            parameter.grad = torch.ones_like(parameter)
+        mover.apply([p.grad for p in mover.parameters if p.grad is not None], 0.0, mover.rate(step / 4))
+    way = sum(0.05 * (1 - k / 4) * sum(momentum**i for i in range(k + 1)) for k in range(4))
+    torch.testing.assert_close(model.hidden.detach(), before - way)
 
 
 # The chains of training.
