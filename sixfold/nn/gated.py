@@ -11,8 +11,7 @@ shifted once, at the input, so that all layers after it may see the place itself
 what it will look back at, and the whole walk takes the arithmetic of one pass.
 
 Source:  Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), arXiv:1606.05328, section 2.2 to 2.4,
-         Figure 2. Dilations: Multi-Scale Context Aggregation by Dilated
-         Convolutions (Yu & Koltun, 2016), arXiv:1511.07122.
+         Figure 2. Dilations: Multi-Scale Context Aggregation by Dilated Convolutions (Yu & Koltun, 2016), arXiv:1511.07122.
 Differs: the vertical stack has residuals too; kernels are smaller and may be dilated; both stacks know where they are.
 """
 
@@ -43,7 +42,8 @@ class GatedLayer(nn.Module):
 
     Args:
         width: channels of each stack.
-        kernel: odd; a place sees ``kernel`` columns in ``kernel // 2 + 1`` rows up to its own, and that many columns to its left.
+        kernel: odd; a place of v sees ``kernel`` columns, itself in the middle, in ``kernel // 2`` rows above and its own; of h it
+            sees ``kernel // 2`` columns to its left and its own.
         dilation: distance between the rows and columns seen; more sees further at the same cost.
         cond: size of the condition's features, 0 for none.
     """
@@ -96,7 +96,7 @@ class GatedStack(nn.Module):
         channels: numbers of a place.
         grid: height and width H, W.
         width: channels of each stack; more holds more of the past and costs quadratically.
-        depth: layers behind the first; more sees further and is less additive.
+        depth: layers behind the first, at least 1, for they link the stacks; more sees further and is less additive.
         kernel: odd, at least 3; columns that a layer sees; more sees further and costs quadratically.
         dilate: layers double the distance between what they see this often before they begin anew; more sees further for nothing.
         cond: size of the condition's features, 0 for none.

@@ -64,18 +64,24 @@ class MaskedMLP(nn.Module):
             order: which of the orders each row is seen in, (B,), int64.
             cond: features of the condition, (B, C).
         """
+        context = self._context(order, cond)
+        if len(self.orders) == 1:
+            return self._pass(x, [len(x)], context)
         # Rows of one order side by side: hidden layers are the same for all, only the outer ones differ.
         rows = order.argsort(stable=True)
         counts = order.bincount(minlength=len(self.orders)).tolist()
-        x = x.index_select(0, rows)
+        return self._pass(x.index_select(0, rows), counts, context.index_select(0, rows)).index_select(0, rows.argsort())
+
+    def _pass(self, x: Tensor, counts: list[int], context: Tensor) -> Tensor:
+        """Numbers of each element of so many rows in each order in turn."""
         h = torch.cat([functional.linear(part.flatten(1), self._first(k)) for k, part in enumerate(torch.split(x, counts))])
-        h = h + self._context(order, cond).index_select(0, rows)
+        h = h + context
         mask = self._hidden_mask()
         for one, two in zip(self.hidden[::2], self.hidden[1::2], strict=True):
             h = h + _masked(two, mask, _masked(one, mask, h))
         seen = torch.cat([functional.silu(h), x.flatten(1)], dim=1)
         parts = [functional.linear(part, self._last(k).flatten(0, 1)) for k, part in enumerate(torch.split(seen, counts))]
-        return torch.cat(parts).index_select(0, rows.argsort()).reshape(-1, *self.bias.shape) + self.bias
+        return torch.cat(parts).reshape(-1, *self.bias.shape) + self.bias
 
     def walk(self, x: Tensor, k: int, cond: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Elements in order ``k``, each with its numbers, (B, outputs), given the elements of ``x`` before it.

@@ -51,7 +51,7 @@ class PixelCNN(ChainRule):
         spec: DataSpec,
         *,
         width: Count = 64,
-        depth: Natural = 8,
+        depth: Count = 8,
         kernel: Count = 3,
         dilate: Natural = 1,
         patch: Count = 1,
