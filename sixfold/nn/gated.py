@@ -42,8 +42,8 @@ class GatedLayer(nn.Module):
 
     Args:
         width: channels of each stack.
-        kernel: odd; a place of v sees ``kernel`` columns, itself in the middle, in ``kernel // 2`` rows above and its own; of h it
-            sees ``kernel // 2`` columns to its left and its own.
+        kernel: odd; v sees ``kernel`` columns, its own in the middle, in its row and ``kernel // 2`` above; h sees its own place
+            and ``kernel // 2`` to its left.
         dilation: distance between the rows and columns seen; more sees further at the same cost.
         cond: size of the condition's features, 0 for none.
     """
