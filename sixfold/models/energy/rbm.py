@@ -171,8 +171,9 @@ class RBM(GenerativeModel):
         if not len(self.chains):
             return self._layers.gibbs(data, draws, steps=self.walk)
         draws = Draws(len(self.chains), generator=draws.generator, device=draws.device, dtype=draws.dtype)
-        begin, fresh = self.chains.to(self.dtype), draws.uniform(1) < self.restart
-        begin[:, : self.spec.dims] = torch.where(fresh, self._at_rates(draws), begin[:, : self.spec.dims])
+        begin, V = self.chains.to(self.dtype), self.spec.dims
+        if self.restart:
+            begin[:, :V] = torch.where(draws.uniform(1) < self.restart, self._at_rates(draws), begin[:, :V])
         self.chains.copy_(self._layers.gibbs(begin, draws, steps=self.walk))
         return self.chains.to(self.dtype)
 
