@@ -5,14 +5,15 @@ import math
 
 import pytest
 import torch
+from scipy.stats import truncnorm
 from torch import Tensor
 
 from sixfold.core.errors import BadInput
-from sixfold.prob.schedules import CURVES, SCHEDULES, Schedule, ScheduleName, Spacing, split
+from sixfold.prob.schedules import CURVES, SCHEDULES, DensityName, Schedule, ScheduleName, Spacing, split
 
 TIMES = torch.linspace(0, 1, 501, dtype=torch.float64)
 ENDS = [(10.0, -10.0), (13.0, -8.0), (4.0, -2.0)]
-SPACINGS: tuple[Spacing, ...] = ("time", "quadratic", "log-snr")
+SPACINGS: tuple[Spacing, ...] = ("time", "quadratic", "log-snr", "karras")
 
 every = pytest.mark.parametrize("name", SCHEDULES)
 with_ends = pytest.mark.parametrize("ends", ENDS)
@@ -113,3 +114,38 @@ def test_ends_out_of_order_are_refused(ends: tuple[float, float]) -> None:
 def test_schedules_differ() -> None:
     middles = [float(Schedule(name).log_snr(torch.tensor(0.3))) for name in SCHEDULES]
     assert min(abs(a - b) for a, b in itertools.combinations(middles, 2)) > 0.05
+
+
+# Log-normal noise and the grid of Karras et al.
+
+
+@with_ends
+@pytest.mark.parametrize(("centre", "spread"), [(-0.5, 1.2), (0.4, 2.0)])
+def test_log_normal_is_normal_in_the_log_of_the_noise(ends: tuple[float, float], centre: float, spread: float) -> None:
+    """Time is the distribution function of log sigma / alpha, cut at both ends: against SciPy's, and its density by the slope."""
+    schedule = Schedule("log-normal", *ends, centre, spread)
+    log_snr = schedule.log_snr(TIMES)
+    low, high = ((-end / 2 - centre) / spread for end in ends)
+    law = truncnorm(low, high, centre, spread)
+    torch.testing.assert_close(torch.from_numpy(law.cdf((-log_snr / 2).numpy())), TIMES, rtol=0, atol=1e-9)
+    inner = TIMES[1:-1]
+    density = torch.from_numpy(law.pdf((-schedule.log_snr(inner) / 2).numpy())) / 2  # of log-SNR
+    torch.testing.assert_close(-1 / schedule.slope(inner), density, rtol=1e-6, atol=0)
+    torch.testing.assert_close(log_snr[[0, -1]], torch.tensor(ends, dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(schedule.time_of(log_snr), TIMES, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, "log-normal"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 40])
+def test_karras_grid_is_the_papers(name: DensityName, steps: int) -> None:
+    """Eq. (5) with rho = 7 for y = sigma / alpha, whatever the schedule's own time is."""
+    schedule = Schedule(name, 9.0, -8.0)
+    alpha, sigma = schedule(schedule.grid(steps, "karras"))
+    largest, least = (math.exp(-end / 2) ** (1 / 7) for end in (-8.0, 9.0))
+    expected = [(largest + i / steps * (least - largest)) ** 7 for i in range(steps + 1)]
+    torch.testing.assert_close(sigma / alpha, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_log_normal_noise_too_narrow_for_its_ends_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"within 7 spreads of its centre; got 15"):
+        Schedule("log-normal", 10.0, -10.0, 1.0, 0.4)

@@ -119,3 +119,18 @@ def test_memory_format_and_bfloat16_change_rounding_alone() -> None:
     scale = float(out.std())
     torch.testing.assert_close(other, out, rtol=0, atol=1e-4 * scale)  # float32 sums in another order
     assert float((rounded - out).square().mean().sqrt()) < 0.05 * scale  # some 20 layers of 8 bits each
+
+
+def test_the_mean_image_of_a_class_is_learned_from_its_label_alone() -> None:
+    """Where the state is nothing but noise, what is expected of the datum is drawn place by place and class by class."""
+    pictures = normal(2, 1, 8, 8, seed=5).float()
+    net = made((1, 8, 8), shaken=False, cond=2, stages=2).float()
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    cond, level = torch.eye(2), torch.full((2,), -8.0)
+    for step in range(60):
+        loss = (net(normal(2, 1, 8, 8, seed=step).float(), level, cond) - pictures).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    out = net(normal(2, 1, 8, 8, seed=100).float(), level, cond).detach()
+    assert float((out - pictures).square().mean()) < 0.2 * float(pictures.var())

@@ -6,14 +6,16 @@ Patches of pixels are the channels of the finest stage, so that no convolution r
 resolution of the one before it and more channels, and the way up meets what the way down left at its resolution. Sizes that do
 not halve evenly are rounded up on the way down and cut on the way up, 7x7 to 4x4 and back; none is padded to a power of two.
 
-The condition enters as features, zeros where it is hidden, so that the hidden condition is a class of its own: the one whose
-embedding is the noise level's alone. The last convolution starts at zero and so does the output.
+Every channel of the finest and the coarsest stage has a bias of its own at each place, and the condition moves those of the
+coarsest: what is left of an image in much noise is the mean of its class, which convolutions alone would have to draw from the
+image's border inwards. The condition enters as features, zeros where it is hidden, so that the hidden condition is a class of its
+own: the one whose embedding is the noise level's alone. The last convolution starts at zero and so does the output.
 
 Source:  U-Net (Ronneberger, Fischer & Brox, 2015), arXiv:1505.04597; Denoising Diffusion Probabilistic Models (Ho, Jain & Abbeel,
          2020), arXiv:2006.11239, Appendix B: residual blocks with a noise embedding, attention at a low resolution; Diffusion
          Models Beat GANs (Dhariwal & Nichol, 2021), arXiv:2105.05233, Section 3.1: scale and shift after the normalisation.
-Differs: attention at the lowest resolution alone. A stage's convolution to half the resolution also changes the channels, and the
-         way up joins its two parts by one 1x1 convolution.
+Differs: attention at the lowest resolution alone; biases by place. A stage's convolution to half the resolution also changes the
+         channels, and the way up joins its two parts by one 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images of any size, their log-SNR and features of a condition to images: (B, C, H, W), (B,), (B, cond) to (B, C, H, W).
+    """Images of one size, their log-SNR and features of a condition to images: (B, C, H, W), (B,), (B, cond) to (B, C, H, W).
 
     Args:
         shape: of an image, (C, H, W).
@@ -108,7 +110,11 @@ class UNet(nn.Module):
             nn.Linear(self.level.outputs + cond, self.embedding), nn.SiLU(), nn.Linear(self.embedding, self.embedding), nn.SiLU()
         )
         pixels = shape[0] * patch**2
+        sizes = [tuple(-(-n // (patch * 2**i)) for n in shape[1:]) for i in range(stages)]
         self.stem = nn.Conv2d(pixels, width, 3, padding=1)
+        self.fine = nn.Parameter(torch.zeros(width, *sizes[0]))
+        self.coarse = nn.Parameter(torch.zeros(widths[-1], *sizes[-1]))
+        self.drawn = nn.Linear(cond, self.coarse.numel(), bias=False) if cond else None
         self.down = nn.ModuleList(self._stage(channels, depth) for channels in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
         self.attention = Attention(widths[-1], heads=max(1, math.gcd(widths[-1], 4))) if attention else None
@@ -120,18 +126,26 @@ class UNet(nn.Module):
         return nn.ModuleList(Residual(channels, self.embedding) for _ in range(depth))
 
     def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+        if not len(z):
+            return torch.zeros_like(z)  # PyTorch's shuffles lose the channels of no images
         told = self.told(concat(self.level(log_snr.unsqueeze(1)), cond))
         height, width = z.shape[-2:]
         whole = functional.pad(z, (0, -width % self.patch, 0, -height % self.patch))
-        out: Tensor = self.head(self._fine(functional.pixel_unshuffle(whole, self.patch), told))
+        out: Tensor = self.head(self._fine(functional.pixel_unshuffle(whole, self.patch), told, self._places(cond)))
         return functional.pixel_shuffle(out, self.patch)[..., :height, :width]
 
-    def _fine(self, patches: Tensor, told: Tensor) -> Tensor:
+    def _places(self, cond: Tensor | None) -> Tensor:
+        """Biases of the coarsest stage, (1, channels, h, w) or one a row."""
+        if self.drawn is None or cond is None:
+            return self.coarse.unsqueeze(0)
+        return self.coarse + self.drawn(cond).unflatten(1, self.coarse.shape)
+
+    def _fine(self, patches: Tensor, told: Tensor, places: Tensor) -> Tensor:
         """Features of the finest stage, (B, width, H / patch, W / patch)."""
-        h, left = self.stem(patches), []
+        h, left = self.stem(patches) + self.fine, []
         for i, blocks in enumerate(self.down):
             h = self.shrink[i - 1](h) if i else h
-            h = _through(blocks, h, told)
+            h = _through(blocks, h + places if i == len(self.down) - 1 else h, told)
             left.append(h)
         h = h if self.attention is None else self.attention(h)
         h = _through(self.up[-1], h, told)

@@ -111,9 +111,7 @@ class Schedule:
             raise BadInput(f"log_snr_min must lie below log_snr_max; got {self.log_snr_min} and {self.log_snr_max}.")
         far = max(abs(-end / 2 - self.centre) / self.spread for end in (self.log_snr_max, self.log_snr_min))
         if self.name == "log-normal" and far > SPREADS:
-            raise BadInput(
-                f"a log-normal's ends must lie within {SPREADS:g} spreads of its centre; got {far:.3g}. Use more spread."
-            )
+            raise BadInput(f"log-normal noise must end within {SPREADS:g} spreads of its centre; got {far:.3g}. Use more spread.")
 
     @property
     def _curve(self) -> Curve:

@@ -427,7 +427,8 @@ class Diffusion(GenerativeModel, ABC):
         method, measure = f"probability flow, {2 * steps} steps", Measure(self.spec.support.size)
         if repeats == 1:
             return LogProb(fine[:, 0], Numerical, method, self.spec.dims, measure, tolerance=tolerance)
-        stderr = fine.std(1) / math.sqrt(repeats)
+        squares = (fine - fine.mean(1, keepdim=True)).square().sum(1)  # std would warn of no data
+        stderr = (squares / (repeats * (repeats - 1))).sqrt()
         bias: Literal["low", "none"] = "low" if self.spec.support.discrete else "none"
         return LogProb(fine.mean(1), Estimate, method, self.spec.dims, measure, stderr, tolerance, bias)
 
