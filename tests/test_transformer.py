@@ -166,6 +166,13 @@ def test_every_element_hears_the_condition():
     assert bool((jacobian.abs().sum((0, 2, 3, 4)) > 0).all())
 
 
+def test_tokens_know_their_places():
+    net = decoder((1, 4, 4), (2, 2))
+    torch.nn.init.zeros_(net.within.bias)
+    numbers = net(torch.zeros(1, 16, 1, dtype=torch.float64))[0, net.within.order[:, 0]]  # equal but for their places
+    assert len(numbers.unique()) == 4
+
+
 def test_elements_start_at_their_bias():
     net = PatchDecoder((1, 4, 4), patch=(2, 2), inputs=1, outputs=3, width=8, depth=2, heads=2, inner=8)
     torch.nn.init.normal_(net.within.bias)
@@ -176,7 +183,9 @@ def test_elements_start_at_their_bias():
 
 
 def transformer(spec, *, scale=0.5, **options):
-    return scrambled(Transformer(spec, **{"width": 8, "depth": 2, "heads": 2, "inner": 12} | options), scale=scale)
+    return scrambled(
+        Transformer(spec, **{"width": 8, "depth": 2, "heads": 2, "inner": 12, "components": 3} | options), scale=scale
+    )
 
 
 def conditioned(spec):
@@ -196,11 +205,12 @@ def some(spec, num, *, seed=2):
     return torch.randint(0, spec.support.count, (num, *spec.shape), generator=generator).to(spec.dtype)
 
 
+@pytest.mark.parametrize("components", [0, 3])
 @pytest.mark.parametrize(
     ("spec", "patch"), [(BINARY, 1), (BINARY, 3), (LEVELS, 1), (LEVELS, 2), (COLOUR, 1), (COLOUR, 2), (TOKENS, 1), (TOKENS, 2)]
 )
-def test_probabilities_of_all_data_sum_to_one(spec, patch):
-    log_p = transformer(spec, patch=patch).log_prob(everything(spec))
+def test_probabilities_of_all_data_sum_to_one(spec, patch, components):
+    log_p = transformer(spec, patch=patch, components=components).log_prob(everything(spec))
     assert float(log_p.nats.exp().sum()) == pytest.approx(1.0, abs=1e-12)  # float64, up to 729 terms
     assert (log_p.measure.levels, log_p.dims) == (spec.support.count, spec.dims)
 
@@ -358,7 +368,7 @@ def test_dropout_is_of_training_alone_and_follows_the_draws():
 
 def test_before_training_it_is_the_independent_distribution():
     x = some(DataSpec((1, 4, 4), Support("levels", 3)), 3000).clamp_max(1)
-    model = Transformer(DataSpec((1, 4, 4), Support("levels", 3)), patch=2)
+    model = Transformer(DataSpec((1, 4, 4), Support("levels", 3)), patch=2, components=0)
     model.prepare(Split(x))
     share = torch.stack([(x == v).double().mean(0) for v in range(3)])
     entropy = -(share * share.clamp_min(1e-12).log()).sum()
@@ -367,7 +377,8 @@ def test_before_training_it_is_the_independent_distribution():
 
 
 def test_bits_per_dimension_without_knowledge_is_the_number_of_bits():
-    log_p = Transformer(DataSpec((1, 4, 4), Support("levels", 16)), patch=2).log_prob(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+    model = Transformer(DataSpec((1, 4, 4), Support("levels", 16)), patch=2, components=0)
+    log_p = model.log_prob(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
     torch.testing.assert_close(log_p.bits_per_dim(), torch.full((3,), 4.0))
 
 

@@ -2,11 +2,11 @@
 
     log p(x | c) = sum_n sum_i log p(x_ni | x_n1 .. x_n(i-1), h_n),    h_n = Transformer(c, patches before n)
 
-Each factor is a Bernoulli (binary), a categorical (levels, tokens) or a mixture of Gaussians (real data, standardised). Patches
-of an image are read as text is; within one a small masked network goes on element by element, so that the likelihood is exact
-for any size of patch, and takes one pass. The class or vector c enters with the first token, which every later one attends to.
-A sample keeps keys and values and takes the arithmetic of one pass in D steps. It completes data, exactly where the known
-elements come first. It gives no code of a datum.
+Each factor is a Bernoulli (binary), a categorical (tokens, levels), a mixture of discretised logistics (levels) or of Gaussians
+(real data, standardised). Patches of an image are read as text is; within one a small masked network goes on element by element,
+so that the likelihood is exact for any size of patch, and takes one pass. The class or vector c enters with the first token,
+which every later one attends to. A sample keeps keys and values and takes the arithmetic of one pass in D steps. It completes
+data, exactly where the known elements come first. It gives no code of a datum.
 
 Source:  Attention Is All You Need (Vaswani et al., 2017), arXiv:1706.03762. Generative Pretraining from Pixels (Chen et al.,
          2020): a decoder on pixels. MADE (Germain et al., 2015), arXiv:1502.03509: within a patch.
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput
-from sixfold.core.signature import Count, Share
+from sixfold.core.signature import Count, Natural, Share
 from sixfold.core.spec import DataSpec
 from sixfold.models.autoregressive._family import ChainRule
 from sixfold.nn.patches import PatchDecoder
-from sixfold.prob.heads import head_for
+from sixfold.prob.logistics import mixture_for
 
 
 class Transformer(ChainRule):
@@ -42,7 +42,8 @@ class Transformer(ChainRule):
             cheaper, and leaves more to the small network within the patch.
         inner: hidden units of the network within a patch; more fits finer dependence within it.
         dropout: share of numbers left out of each part of a layer in training; more regularises and learns slower.
-        components: Gaussians in the mixture of a real element; more fits sharper and odder shapes. Discrete data ignore it.
+        components: mixed in the distribution of one element: discretised logistics of levels, Gaussians of real data; more fit
+            odder shapes. 0 takes a categorical, a single Gaussian.
 
     Raises:
         BadInput: when heads do not divide the width, or nothing is left by dropout.
@@ -65,14 +66,14 @@ class Transformer(ChainRule):
         patch: Count = 1,
         inner: Count = 64,
         dropout: Share = 0.0,
-        components: Count = 16,
+        components: Natural = 8,
     ) -> None:
         if width % heads:
             nearest = width + -width % heads
             raise BadInput(f"width must be divisible by heads; got width={width}, heads={heads}. Try width={nearest}.")
         if dropout == 1.0:
             raise BadInput("dropout: a share of 1 leaves nothing to learn from; expected less than 1. Try 0.1.")
-        head = head_for(spec, components=components)
+        head = mixture_for(spec, components)
         axes = spec.shape[1:] or spec.shape
         size = tuple(min(patch, axis) for axis in axes)
         tokens = math.prod(axes) // math.prod(size)
