@@ -117,8 +117,8 @@ CASES = (
     Case("gan/gan:hinge", VECTOR, GAN, unused=("critic.layers.6.bias",)),  # in the margins it shifts r and f alike
     Case("gan/gan:lsgan", BITS, GAN),
     Case("gan/gan:wgan-gp", options=GAN, steps=60, unused=("critic.layers.6.bias",)),  # likewise
-    Case("gan/gan:dcgan", "digits", {"width": 4}),
-    Case("gan/gan:mnist", STAMP, {"width": 4}),
+    Case("gan/gan:dcgan", "digits", {"width": 4}, steps=100),
+    Case("gan/gan:mnist", STAMP, {"width": 4}, steps=100),
     Case("energy/ebm", options=EBM, kind=Numerical),
     Case("energy/ebm:unadjusted", "mixture1d", EBM, kind=Numerical),
     Case("energy/ebm", SPACE, EBM, kind=Unnormalised),

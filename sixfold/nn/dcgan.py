@@ -83,7 +83,7 @@ class Rise(nn.Module):
     Args:
         inputs, outputs: channels.
         grid: (H, W), the finer one; of the same size as the coarser for a plain convolution.
-        up: a transposed convolution of 4x4 at half the cost, or a bilinear enlargement and a convolution of 3x3.
+        up: a transposed convolution of 4x4, or a bilinear enlargement and a convolution of 3x3, with 9 / 4 of its products.
     """
 
     def __init__(self, inputs: int, outputs: int, grid: Grid, *, up: Up) -> None:

@@ -22,9 +22,9 @@ Source:  The GAN is dead; long live the GAN! A modern GAN baseline (Huang, Gokas
          Algorithm 1. ``dcgan``: Radford, Metz & Chintala (2016), arXiv:1511.06434.
          Penalties now and then: StyleGAN2 (Karras et al., 2020), arXiv:1912.04958, Section 3.1.
 Differs: gamma is in units of data after the codec and falls tenfold by a cosine over the run, which gives coverage first and
-         sharpness later. The preset ``nonsaturating`` keeps both penalties. No batch normalisation in ``dcgan`` and ``lsgan``,
-         whose networks are this file's. A penalty that is taken every k steps leaves the optimiser as it is, which StyleGAN2
-         slows down by k / (k + 1).
+         sharpness later. The preset ``nonsaturating`` keeps both penalties. No batch normalisation in ``dcgan`` and ``lsgan``;
+         networks are this library's, and so are learning rates and steps, but for the rate of ``dcgan``. A penalty that is
+         taken every k steps leaves the optimiser as it is, which StyleGAN2 slows down by k / (k + 1).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from sixfold.prob.adversarial import PENALTIES, GameName, PenaltyName, Place, be
 from sixfold.prob.codecs import CodecName, codec_for
 
 ROWS = 1024
-"""Images generated at once: 80 MB of a convolutional generator's features at 28x28 and a width of 32."""
+"""Data generated at once, which bounds the memory that a convolutional generator takes for its features."""
 
 
 class GAN(GenerativeModel):
@@ -60,7 +60,7 @@ class GAN(GenerativeModel):
         width: mlp: hidden units a layer of both networks; conv: channels at half of the image's size, doubled where it halves
             again. More fits finer shapes and costs quadratically.
         depth: hidden layers of both networks; conv has as many as the image's size asks for.
-        up: how the convolutional generator's grids become finer; bilinear is smoother and costs twice as much.
+        up: how the convolutional generator's grids become finer; bilinear is smoother and slower.
         game: which losses the two play for; relativistic keeps all modes more reliably than the others.
         smoothing: by how much the critic's target for real data is lowered from 1, in games that have one; more keeps it unsure.
         penalty: where the critic's slope is held down.
@@ -225,7 +225,7 @@ PRESETS = {
     },
     "dcgan": {
         "network": "conv", "latent": 100, "width": 32, "game": "nonsaturating", "penalty": "none",
-        "recipe": {"lr": 2e-4, "batch": 64, "steps": 12_000, "betas": [0.5, 0.999], "precision": "bfloat16"},
+        "recipe": {"lr": 2e-4, "batch": 64, "steps": 10_000, "betas": [0.5, 0.999], "precision": "bfloat16"},
     },
     "mnist": {
         "network": "conv", "latent": 64, "width": 32,
