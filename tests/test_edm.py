@@ -20,10 +20,11 @@ from sixfold.core.registry import build, recipe
 from sixfold.core.spec import Conditioning, DataSpec, Support
 from sixfold.data.sources import load
 from sixfold.evaluate.sliced import sliced_floor, sliced_wasserstein
-from sixfold.models.diffusion._family import PARAMETRISATIONS, Predict, Sampler
+from sixfold.models.diffusion._family import PARAMETRISATIONS, Predict
 from sixfold.models.diffusion.edm import EDM, PRESETS
 from sixfold.nn.unet import UNet
 from sixfold.prob.schedules import Schedule
+from sixfold.solve.diffusion import Sampler
 from sixfold.solve.quadrature import gauss_legendre
 from sixfold.train.loop import fit_model
 from sixfold.train.recipe import Recipe

@@ -138,7 +138,8 @@ class UNet(nn.Module):
         """Biases of the coarsest stage, (1, channels, h, w) or one a row."""
         if self.drawn is None or cond is None:
             return self.coarse.unsqueeze(0)
-        return self.coarse + self.drawn(cond).unflatten(1, self.coarse.shape)
+        moved: Tensor = self.drawn(cond)
+        return self.coarse + moved.reshape(-1, *self.coarse.shape)
 
     def _fine(self, patches: Tensor, told: Tensor, places: Tensor) -> Tensor:
         """Features of the finest stage, (B, width, H / patch, W / patch)."""

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
@@ -52,6 +52,23 @@ Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 NoiseSchedule: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Time to (alpha, sigma)."""
+
+Sampler: TypeAlias = Literal["ancestral", "ddim", "heun", "dpm++2m", "dpm++3m", "euler-maruyama"]
+
+
+def walk(
+    sampler: Sampler, denoiser: Denoiser, schedule: NoiseSchedule, z: Tensor, times: Tensor, *, draws: Draws, eta: float = 0.0
+) -> Iterator[Tensor]:
+    """The states at ``times[1:]``, one after the other, by the sampler of that name; ``eta`` is that of :func:`ddim`."""
+    if sampler == "ancestral":
+        return ancestral(denoiser, schedule, z, times, draws=draws)
+    if sampler == "euler-maruyama":
+        return euler_maruyama(denoiser, schedule, z, times, draws=draws)
+    if sampler == "ddim":
+        return ddim(denoiser, schedule, z, times, draws=draws, eta=eta)
+    if sampler == "heun":
+        return heun(denoiser, schedule, z, times)
+    return multistep(denoiser, schedule, z, times, order=2 if sampler == "dpm++2m" else 3)
 
 
 def ancestral(denoiser: Denoiser, schedule: NoiseSchedule, z: Tensor, times: Tensor, *, draws: Draws) -> Iterator[Tensor]:

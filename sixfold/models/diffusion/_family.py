@@ -46,17 +46,14 @@ from sixfold.core.likelihood import Estimate, Kind, LogProb, Lower, Measure, Num
 from sixfold.core.model import Array, Batch, GenerativeModel, Split, Terms, Trajectory
 from sixfold.core.signature import Count, NonNegative, Share
 from sixfold.core.spec import DataSpec
-from sixfold.nn.mlp import MLP, Fourier
 from sixfold.prob.codecs import Chain, Codec
 from sixfold.prob.schedules import Schedule, Spacing, split
-from sixfold.solve.diffusion import Denoiser, ancestral, ddim, euler_maruyama, heun, multistep
+from sixfold.solve.diffusion import Denoiser, Sampler, walk
 from sixfold.solve.ode import EXACT_DIMS, exact_divergence, hutchinson_divergence, integrate_with_divergence
 
 Predict: TypeAlias = Literal["v", "eps", "x0", "flow"]
 Weight: TypeAlias = Literal["simple", "eps", "x0", "v", "flow", "min-snr", "elbo"]
-Sampler: TypeAlias = Literal["ancestral", "ddim", "heun", "dpm++2m", "dpm++3m", "euler-maruyama"]
 
-FOURIER_DIMS = 8  # more dimensions than this have no use for single frequencies of each
 MIN_SNR = 5.0  # gamma of Hang et al.
 
 
@@ -90,58 +87,9 @@ class Way(NamedTuple):
     guidance: float = 1.0
 
 
-def walk(way: Way, denoiser: Denoiser, schedule: Schedule, z: Tensor, draws: Draws) -> Iterator[Tensor]:
-    """The states at the times of the way's grid but the first, one after the other."""
-    times = schedule.grid(way.steps, way.spacing)
-    if way.sampler == "ancestral":
-        return ancestral(denoiser, schedule, z, times, draws=draws)
-    if way.sampler == "euler-maruyama":
-        return euler_maruyama(denoiser, schedule, z, times, draws=draws)
-    if way.sampler == "ddim":
-        return ddim(denoiser, schedule, z, times, draws=draws, eta=way.eta)
-    if way.sampler == "heun":
-        return heun(denoiser, schedule, z, times)
-    return multistep(denoiser, schedule, z, times, order=2 if way.sampler == "dpm++2m" else 3)
-
-
 def columns(values: Tensor, like: Tensor) -> Tensor:
     """One number a row, (B,), shaped to multiply (B, *shape)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-class TimedMLP(nn.Module):
-    """A fully connected network of a state, its noise level and a condition: (B, *shape), (B,), (B, C) to (B, *shape).
-
-    In few dimensions it also sees sines and cosines of the state, each of frequency k damped by exp(-k^2 sigma^2 / 2). That is
-    what noise leaves of it on average: nothing finer than sigma is to be learned, and what is hidden cannot make the flow rough.
-
-    Args:
-        shape: of a state.
-        cond: size of the condition's features, 0 for none.
-        width, depth: of the hidden layers.
-        fourier: frequencies of the features of each element in up to 8 dimensions; more reach finer structure.
-    """
-
-    def __init__(self, shape: tuple[int, ...], *, cond: int, width: int, depth: int, fourier: int) -> None:
-        super().__init__()
-        dims = math.prod(shape)
-        self.level = Fourier(1, count=8, lowest=0.1, highest=2.0)
-        self.detail = Fourier(dims, count=fourier, lowest=1.0, highest=16.0) if fourier and dims <= FOURIER_DIMS else None
-        inputs = dims + self.level.outputs + (self.detail.outputs if self.detail else 0)
-        self.body = MLP(inputs, dims, width=width, depth=depth, cond=cond, zero=True)
-
-    def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
-        flat = z.flatten(1)
-        parts = [flat, self.level(log_snr.unsqueeze(1)), *([self._detail(flat, log_snr)] if self.detail else [])]
-        out: Tensor = self.body(torch.cat(parts, dim=1), cond)
-        return out.reshape(z.shape)
-
-    def _detail(self, flat: Tensor, log_snr: Tensor) -> Tensor:
-        """Damped features, (B, D) to (B, 2 D F), in the order of the undamped ones."""
-        assert self.detail is not None
-        blur = (-0.5 * (-log_snr).sigmoid().unsqueeze(1) * self.detail.frequencies.square()).exp()
-        features: Tensor = self.detail(flat) * blur.repeat(1, 2 * flat.shape[1])
-        return features
 
 
 def log_normal(z: Tensor) -> Tensor:
@@ -294,7 +242,8 @@ class Diffusion(GenerativeModel, ABC):
         denoiser = self._denoiser(num, self.take_cond(cond, num), way.guidance)
         start = draws.normal(*self.spec.shape)
         yield times[0], start
-        for t, z in zip(times[1:], walk(way, denoiser, self.schedule, start, draws), strict=True):
+        states = walk(way.sampler, denoiser, self.schedule, start, times, draws=draws, eta=way.eta)
+        for t, z in zip(times[1:], states, strict=True):
             yield t, z if t > 0 else denoiser(z, t)
 
     def _denoiser(self, num: int, cond: Tensor | None, guidance: float) -> Denoiser:

@@ -26,9 +26,11 @@ from torch import Tensor
 from sixfold.core.model import Array, Trajectory
 from sixfold.core.signature import Count, Natural, NonNegative, Share
 from sixfold.core.spec import DataSpec
-from sixfold.models.diffusion._family import Diffusion, Predict, Sampler, TimedMLP, Way, Weight
+from sixfold.models.diffusion._family import Diffusion, Predict, Way, Weight
+from sixfold.nn.timed import TimedMLP
 from sixfold.prob.codecs import CodecName, codec_for
 from sixfold.prob.schedules import Schedule, ScheduleName, Spacing
+from sixfold.solve.diffusion import Sampler
 
 NetworkName: TypeAlias = Literal["mlp"]
 NETWORKS: dict[NetworkName, type[TimedMLP]] = {"mlp": TimedMLP}

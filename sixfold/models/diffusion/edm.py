@@ -29,10 +29,12 @@ from sixfold.core.errors import Unsupported
 from sixfold.core.model import Array, Trajectory
 from sixfold.core.signature import Count, Natural, NonNegative, Positive, Share
 from sixfold.core.spec import DataSpec
-from sixfold.models.diffusion._family import Diffusion, Predict, Sampler, TimedMLP, Way, Weight
+from sixfold.models.diffusion._family import Diffusion, Predict, Way, Weight
+from sixfold.nn.timed import TimedMLP
 from sixfold.nn.unet import UNet
 from sixfold.prob.codecs import CodecName, codec_for
 from sixfold.prob.schedules import DensityName, Schedule, Spacing
+from sixfold.solve.diffusion import Sampler
 
 NetworkName: TypeAlias = Literal["auto", "mlp", "unet"]
 
@@ -153,19 +155,19 @@ PRESETS = {
     "ddpm": {"predict": "eps", "noise": "linear"},
     "flow": {"predict": "flow", "noise": "rectified"},
     "mnist": {
-        "log_snr_max": 12.0,
+        "log_snr_max": 11.0,
         "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
     "mnist-ddpm": {
         "predict": "eps",
         "noise": "cosine",
-        "log_snr_max": 12.0,
+        "log_snr_max": 11.0,
         "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
     "mnist-flow": {
         "predict": "flow",
         "noise": "rectified",
-        "log_snr_max": 12.0,
+        "log_snr_max": 11.0,
         "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
 }

@@ -1,0 +1,47 @@
+"""Fully connected network of a noisy state, its noise level and a condition: shapes in, the same shapes out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sixfold.nn.mlp import MLP, Fourier
+
+FOURIER_DIMS = 8  # more dimensions than this have no use for single frequencies of each
+
+
+class TimedMLP(nn.Module):
+    """A fully connected network of a state, its noise level and a condition: (B, *shape), (B,), (B, C) to (B, *shape).
+
+    In few dimensions it also sees sines and cosines of the state, each of frequency k damped by exp(-k^2 sigma^2 / 2). That is
+    what noise leaves of it on average: nothing finer than sigma is to be learned, and what is hidden cannot make the flow rough.
+
+    Args:
+        shape: of a state.
+        cond: size of the condition's features, 0 for none.
+        width, depth: of the hidden layers.
+        fourier: frequencies of the features of each element in up to 8 dimensions; more reach finer structure.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, cond: int, width: int, depth: int, fourier: int) -> None:
+        super().__init__()
+        dims = math.prod(shape)
+        self.level = Fourier(1, count=8, lowest=0.1, highest=2.0)
+        self.detail = Fourier(dims, count=fourier, lowest=1.0, highest=16.0) if fourier and dims <= FOURIER_DIMS else None
+        inputs = dims + self.level.outputs + (self.detail.outputs if self.detail else 0)
+        self.body = MLP(inputs, dims, width=width, depth=depth, cond=cond, zero=True)
+
+    def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
+        flat = z.flatten(1)
+        parts = [flat, self.level(log_snr.unsqueeze(1)), *([self._detail(flat, log_snr)] if self.detail else [])]
+        out: Tensor = self.body(torch.cat(parts, dim=1), cond)
+        return out.reshape(z.shape)
+
+    def _detail(self, flat: Tensor, log_snr: Tensor) -> Tensor:
+        """Damped features, (B, D) to (B, 2 D F), in the order of the undamped ones."""
+        assert self.detail is not None
+        blur = (-0.5 * (-log_snr).sigmoid().unsqueeze(1) * self.detail.frequencies.square()).exp()
+        features: Tensor = self.detail(flat) * blur.repeat(1, 2 * flat.shape[1])
+        return features
