@@ -85,5 +85,10 @@ class PixelCNN(ChainRule):
         self.net.within.bias.copy_(marginal)
 
 
-PRESETS = {"mnist": {"patch": 2, "width": 64, "depth": 8}}
+PRESETS = {
+    "mnist": {
+        "width": 64, "depth": 8, "kernel": 3, "dilate": 1, "patch": 2, "inner": 128,
+        "recipe": {"lr": 3e-3, "batch": 64, "steps": 1500, "precision": "bfloat16", "ema": 0.995},
+    },
+}  # fmt: skip
 RECIPE = {"lr": 2e-3, "batch": 64, "steps": 2000}
