@@ -180,7 +180,7 @@ def test_more_tries_come_closer_to_the_conditional(name):
 def test_sampling_in_parts_keeps_rows_with_their_conditions(sampler, monkeypatch):
     spec = IMAGES["levels"]
     model, cond = scrambled("pixelcnn", spec), labels(spec, 10)
-    monkeypatch.setattr("sixfold.models.autoregressive._family.WALKED", 3)
+    monkeypatch.setattr(model, "walked", 3)
     monkeypatch.setattr(model, "rows", 2)
     joint, generator = model.sample(10, cond=cond, generator=seeded(7), sampler=sampler), seeded(7)
     model.draws(10, generator).integers(1)  # the order of each datum is drawn first
@@ -199,7 +199,7 @@ def test_completing_in_parts_keeps_rows_with_their_conditions(monkeypatch):
     spec = IMAGES["levels"]
     model, cond = scrambled("pixelcnn", spec, scale=1.0), labels(spec, 30)
     x = model.sample(30, cond=cond, generator=seeded(8))
-    monkeypatch.setattr("sixfold.models.autoregressive._family.WALKED", 8)
+    monkeypatch.setattr(model, "walked", 8)
     monkeypatch.setattr(model, "rows", 5)
     known = torch.rand(30, *spec.shape, generator=seeded(1)) < 0.5
     filled = model.fill(x, known, cond=cond, tries=4, generator=seeded(9)).x

@@ -41,7 +41,7 @@ Draw: TypeAlias = Callable[[Tensor, int | slice], Tensor]
 """From the numbers of one element, (B, outputs), or of all, (B, D, outputs), and which they are, to drawn values."""
 
 NUMBERS = 2**25  # that a network holds at once while it scores or samples: 128 MB in float32
-WALKED = 256  # data that share one draw of noise and one walk, whose steps cost nearly as much for few as for many
+WALKED = 256  # data that at least go through a walk at once, whose steps cost nearly as much for few as for many
 START_ROWS = 10_000  # data that the start is taken from
 
 
@@ -106,6 +106,7 @@ class ChainRule(GenerativeModel, ABC):
         self.head = head
         self.elements = Elements(spec)
         self.rows = max(1, NUMBERS // held)
+        self.walked = max(WALKED, self.rows)  # a walk holds one element at a time, a pass all of them
 
     @property
     @abstractmethod
@@ -244,7 +245,7 @@ class ChainRule(GenerativeModel, ABC):
         cond, mask = self.take_cond(cond, len(x)), self.take_known(known, len(x)).flatten(1)
         first = self._come_first(mask)
         count = len(self.orders) * (1 if first else tries)
-        parts = torch.split(torch.arange(len(x), device=self.device), max(1, WALKED // count))
+        parts = torch.split(torch.arange(len(x), device=self.device), max(1, self.walked // count))
         drawn = torch.cat([self._fill(x[part], mask[part], None if cond is None else cond[part], count, generator, taste, sampler)
                            for part in parts])  # fmt: skip
         return Filled(torch.where(mask.reshape(x.shape), x, drawn), first and taste == PLAIN)
@@ -289,9 +290,9 @@ class ChainRule(GenerativeModel, ABC):
         """Draws the unknown elements of ``u`` in place, each row in its order."""
         features = self._features(cond)
         for k in range(len(self.orders)):
-            for part in torch.split((order == k).nonzero().flatten(), WALKED):
+            for part in torch.split((order == k).nonzero().flatten(), self.walked):
                 noise = self.head.noise(self.draws(len(part), generator), self.spec.dims)
-                few = WALKED if sampler == "cached" else self.rows  # a walk holds one element at a time, a pass all of them
+                few = self.walked if sampler == "cached" else self.rows
                 for rows, own in zip(torch.split(part, few), torch.split(noise, few), strict=True):
                     chain, drawn = self.chain(k, None if features is None else features[rows]), u[rows]
                     SAMPLERS[sampler](chain, drawn, known[rows], partial(self._draw, own, taste))
