@@ -8,7 +8,7 @@ import torch
 from sixfold.core.draws import Draws
 from sixfold.core.errors import Unsupported
 from sixfold.core.spec import DataSpec, Support
-from sixfold.prob.codecs import Affine, Chain, Dequantise, Logit, Standardise, codec_for
+from sixfold.prob.codecs import RATE, Affine, Chain, Dequantise, LevelNoise, Logit, Standardise, codec_for
 
 
 def generator(seed=0):
@@ -100,6 +100,18 @@ def test_standardised_data_have_mean_zero_and_unit_size(shared):
     if shared:
         assert len(codec.std.unique()) == 1
         assert float(u[:, 2].std() / u[:, 0].std()) == pytest.approx(float(x[:, 2].std() / x[:, 0].std()), rel=1e-3)
+
+
+def test_pixels_alike_have_one_mean_and_one_scale():
+    x = torch.randn(500, 1, 2, 2, generator=generator()) * torch.tensor([0.1, 1.0]) + torch.tensor([5.0, 3.0])
+    for spec, given in ((DataSpec((1, 2, 2), Support("real")), x), (DataSpec((1, 2, 2), Support("levels", 9)), x.round().byte())):
+        codec = codec_for(spec, "logit" if spec.support.discrete else "auto", shared=True)
+        codec.fit(given)
+        last = codec.parts[-1]
+        assert len(last.mean.unique()) == len(last.std.unique()) == 1
+        u, _ = codec.encode(given, draws(500))
+        assert float(u.mean()) == pytest.approx(0.0, abs=0.05)  # the noise is drawn anew: sampling error
+        assert float(u.square().mean()) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, 1e6])
@@ -214,3 +226,39 @@ def test_empty_batches_pass(spec):
     assert u.shape == (0, *spec.shape)
     assert logdet.shape == (0,)
     assert codec.decode(u).shape == (0, *spec.shape)
+
+
+class Given(Draws):
+    """Draws whose normal numbers are chosen."""
+
+    def __init__(self, e):
+        super().__init__(len(e), dtype=torch.float64)
+        self.e = e
+
+    def normal(self, *shape):
+        return self.e.reshape(-1, *shape)
+
+
+def test_learned_noise_has_the_density_that_it_states():
+    # exp(-log-determinant) / k is q(v): by the change of variables from e, and of mass one by quadrature over v.
+    codec = LevelNoise(4, torch.uint8).double()
+    codec.mean.data, codec.log_std.data = torch.tensor([[-1.0, 0.0, 0.5, 2.0], [0.3, 0.56, -1.0, 0.0]]).double() / RATE
+    e = torch.linspace(-6, 6, 4001, dtype=torch.float64, requires_grad=True)
+    for level in range(4):
+        u, logdet = codec.encode(torch.full((4001, 1), level), Given(e))
+        v = u[:, 0] * 4 - level
+        density = (-logdet).exp() / 4
+        slope = torch.autograd.grad(v.sum(), e, retain_graph=True)[0]
+        stated = torch.distributions.Normal(0.0, 1.0).log_prob(e).exp() / slope
+        torch.testing.assert_close(density, stated, rtol=1e-9, atol=0)
+        assert float(torch.trapezoid(density, v).detach()) == pytest.approx(1.0, abs=1e-6)  # beyond 6 standard deviations: 2e-9
+        assert bool((codec.decode(u) == level).all())
+
+
+def test_learned_noise_starts_nearly_uniform():
+    e = torch.randn(100_000, generator=generator(), dtype=torch.float64)
+    _, logdet = LevelNoise(4, torch.uint8).encode(torch.zeros(100_000, 1, dtype=torch.uint8), Given(e))
+    divergence = -(logdet + math.log(4)).mean()  # E log q(v), of a density on the unit interval
+    assert float(divergence.detach()) == pytest.approx(
+        0.0095, abs=2e-3
+    )  # minimum by quadrature; five standard errors: false alarm 1e-6

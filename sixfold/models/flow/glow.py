@@ -139,6 +139,7 @@ def _top(shape: Shape, cond: int, bound: float) -> Bijection:
 
 PRESETS = {
     "additive": {"coupling": "additive"},
-    "mnist": {"steps": 6, "width": 64, "recipe": {"lr": 2e-3, "batch": 64, "steps": 6000, "warmup": 200, "ema": 0.998}},
+    # A batch of 64 takes 0.2 s on one busy core; the budget is 600 s on two.
+    "mnist": {"steps": 6, "recipe": {"batch": 64, "steps": 4500, "ema": 0.998}},
 }
-RECIPE = {"lr": 2e-3, "batch": 128, "steps": 1000, "clip": 50.0}
+RECIPE = {"lr": 2e-3, "batch": 128, "steps": 1000, "clip": 100.0}
