@@ -1,4 +1,4 @@
-"""Denoiser of images and points in a few steps: noise levels log-normal in training, Karras' grid and a second-order solver.
+"""Denoiser of images and points in a few steps: data of unit variance, log-normal noise in training, a second-order solver.
 
     D(x; s) = c_skip x + c_out F(c_in x, s),       loss = E_s c_out^-2 | D(y + s n; s) - y |^2            Eq. (7), (8)
     c_skip = d^2 / (s^2 + d^2),  c_out = s d / sqrt(s^2 + d^2),  c_in = 1 / sqrt(s^2 + d^2),      log s ~ N(centre, spread^2)
@@ -14,8 +14,9 @@ Source:  Elucidating the Design Space of Diffusion-Based Generative Models (Karr
          arXiv:2206.00364, Table 1 and Section 5. flow: Flow Straight and Fast (Liu, Gong & Liu, 2022), arXiv:2209.03003; Flow
          Matching (Lipman et al., 2022), arXiv:2210.02747. ddpm: Ho, Jain & Abbeel (2020), arXiv:2006.11239.
 Differs: noise is cut at both ends, and a batch draws one level from each of its equal shares. The centre is -0.5, which is the
-         paper's -1.2 for its d = 0.5. Sampling is by DPM-Solver++ 2M, with Heun and others to choose from; no churn, no dropout,
-         no augmentation. The flow's network sees z and its log-SNR, which are the straight path's state and time up to a factor.
+         paper's -1.2 for its d = 0.5. Sampling is by DPM-Solver++ 2M, even in log-SNR; Heun and the paper's grid are there to
+         choose. No churn, no dropout, no augmentation. The flow's network sees z and its log-SNR, which are the straight path's
+         state and time up to a factor.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class EDM(Diffusion):
         steps: Count = 20,
         sampler: Sampler = "dpm++2m",
         eta: Share = 0.0,
-        spacing: Spacing = "karras",
+        spacing: Spacing = "log-snr",
         guidance: NonNegative = 1.0,
     ) -> Tensor:
         return self._end(num, cond, generator, Way(steps, sampler, eta, spacing, guidance))
@@ -145,7 +146,7 @@ class EDM(Diffusion):
         generator: torch.Generator | None = None,
         steps: Count = 20,
         sampler: Sampler = "dpm++2m",
-        spacing: Spacing = "karras",
+        spacing: Spacing = "log-snr",
         guidance: NonNegative = 1.0,
     ) -> Trajectory:
         return self._frames(num, frames, cond, generator, Way(steps, sampler, 0.0, spacing, guidance))
