@@ -255,9 +255,21 @@ def test_learned_noise_has_the_density_that_it_states():
         assert bool((codec.decode(u) == level).all())
 
 
+@pytest.mark.parametrize("mean", [-50.0, 0.0, 50.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_learned_noise_never_reaches_the_next_level(mean, dtype):
+    codec = LevelNoise(256, torch.uint8).to(dtype)
+    codec.mean.data.fill_(mean / RATE)
+    codec.log_std.data.fill_(3.0 / RATE)
+    x = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, 200)
+    u, logdet = codec.encode(x, Draws(256, generator=generator(), dtype=dtype))
+    assert torch.equal(codec.decode(u), x)
+    assert bool(logdet.isfinite().all())
+
+
 def test_learned_noise_starts_nearly_uniform():
     e = torch.randn(100_000, generator=generator(), dtype=torch.float64)
     _, logdet = LevelNoise(4, torch.uint8).encode(torch.zeros(100_000, 1, dtype=torch.uint8), Given(e))
     divergence = -(logdet + math.log(4)).mean()  # E log q(v), of a density on the unit interval
     # The minimum is by quadrature; six standard errors, false alarm 2e-9.
-    assert abs(float(divergence.detach()) - 0.0095) < 6 * float(logdet.detach().std()) / math.sqrt(100_000)
+    assert abs(float(divergence.detach()) - 0.01748) < 6 * float(logdet.detach().std()) / math.sqrt(100_000)
