@@ -131,7 +131,8 @@ class LogProb(Generic[K_co]):
         dims: elements of one datum, the D of bits per dimension.
         measure: base measure of the density.
         stderr: standard error of each number where it is stochastic, (B,).
-        tolerance: half-width of the error bar of a ``Numerical``, in nats, one for all data or one for each, (B,).
+        tolerance: half-width of the error bar of a ``Numerical``, or of an error that all data share, as that of an estimated
+            log Z; in nats, one for all data or one for each, (B,).
         bias: of an ``Estimate``.
         scope: which model an ``Unnormalised`` number belongs to.
     """
