@@ -337,9 +337,10 @@ def test_the_order_of_patches_decides_what_comes_first():
     assert [transformer(spec, patch=patch).fill(some(spec, 2), row).exact for patch in (1, 2, 4)] == [True, False, True]
 
 
-def test_memory_of_sampling_is_bounded_for_any_number(monkeypatch):
+@pytest.mark.parametrize("limit", [5000, 30_000, 100_000])
+def test_memory_of_sampling_is_bounded_for_any_number(monkeypatch, limit):
     """What is kept of keys and values at once, over all layers, stays below the limit, and is given back."""
-    monkeypatch.setattr(_family, "NUMBERS", 30_000)
+    monkeypatch.setattr(_family, "NUMBERS", limit)
     kept, room = [], Block.memory
     monkeypatch.setattr(Block, "memory", lambda self, *sizes: kept.append(room(self, *sizes)) or kept[-1])
     model = transformer(DataSpec((1, 4, 4), Support("levels", 4)), patch=2)
@@ -347,9 +348,10 @@ def test_memory_of_sampling_is_bounded_for_any_number(monkeypatch):
         kept.clear()
         assert len(model.sample(num, generator=torch.Generator().manual_seed(0))) == num
         sizes = [m.numel() for m in kept]
-        assert sizes[0] == 2 * min(num, model.rows) * 4 * 8  # keys and values, rows, tokens, width: no copy a step
-        assert max(sizes) * len(model.net.blocks) < 30_000
-        assert len(sizes) == -(-num // model.rows) * len(model.net.blocks)
+        assert sizes[0] == 2 * min(num, model.walked) * 4 * 8  # keys and values, rows, tokens, width: no copy a step
+        assert max(sizes) * len(model.net.blocks) <= limit
+        assert len(sizes) == -(-num // model.walked) * len(model.net.blocks)
+        assert (model.walked < 256) == (limit < 100_000)  # as many as fit
 
 
 def test_dropout_is_of_training_alone_and_follows_the_draws():

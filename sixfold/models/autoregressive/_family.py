@@ -41,7 +41,7 @@ Draw: TypeAlias = Callable[[Tensor, int | slice], Tensor]
 """From the numbers of one element, (B, outputs), or of all, (B, D, outputs), and which they are, to drawn values."""
 
 NUMBERS = 2**25  # that a network holds at once while it scores or samples: 128 MB in float32
-WALKED = 256  # data that at least go through a walk at once, whose steps cost nearly as much for few as for many
+WALKED = 256  # data that go through a walk at once if they fit: its steps cost nearly as much for few as for many
 START_ROWS = 10_000  # data that the start is taken from
 
 
@@ -99,14 +99,15 @@ class ChainRule(GenerativeModel, ABC):
         spec: what one datum is.
         head: distribution of one element.
         held: numbers that a pass of the network holds for each datum, which decides how many data go through at once.
+        kept: numbers that a walk keeps for each datum where they are many.
     """
 
-    def __init__(self, spec: DataSpec, *, head: Head, held: int) -> None:
+    def __init__(self, spec: DataSpec, *, head: Head, held: int, kept: int = 1) -> None:
         super().__init__(spec)
         self.head = head
         self.elements = Elements(spec)
         self.rows = max(1, NUMBERS // held)
-        self.walked = max(WALKED, self.rows)  # a walk holds one element at a time, a pass all of them
+        self.walked = max(self.rows, min(WALKED, NUMBERS // kept))  # a pass holds all elements, a walk what it looks back at
 
     @property
     @abstractmethod

@@ -76,8 +76,9 @@ class Transformer(ChainRule):
         head = mixture_for(spec, components)
         axes = spec.shape[1:] or spec.shape
         size = tuple(min(patch, axis) for axis in axes)
-        tokens = math.prod(axes) // math.prod(size)
-        super().__init__(spec, head=head, held=spec.dims * head.outputs + (2 * depth + 8) * tokens * width)
+        memory = 2 * depth * width * (math.prod(axes) // math.prod(size))  # keys and values
+        held = spec.dims * head.outputs + 5 * memory // depth  # of one layer at a time, its MLP being the widest
+        super().__init__(spec, head=head, held=max(held, memory), kept=memory)
         self.net = PatchDecoder(
             spec.shape, patch=size, inputs=head.inputs, outputs=head.outputs, width=width, depth=depth, heads=heads,
             inner=inner, dropout=dropout, cond=spec.cond.size,
