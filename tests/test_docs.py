@@ -42,7 +42,12 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch):
     _, commands = blocks("README.md", "sh")
     for line in commands.splitlines():
         words = line.split()[1:]
-        quick = {"fit": ["--steps", "2", "--width", "8", "--quiet"], "compare": ["--rows", "40"], "evaluate": ["--rows", "40"], "score": ["--effort", "2"]}
+        quick = {
+            "fit": ["--steps", "2", "--width", "8", "--quiet"],
+            "compare": ["--rows", "40"],
+            "evaluate": ["--rows", "40"],
+            "score": ["--effort", "2"],
+        }
         assert main([*words, *quick.get(words[0], [])]) == 0, line
 
 

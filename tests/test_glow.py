@@ -31,20 +31,20 @@ GREY = DataSpec((1, 4, 4), Support("levels", 16))
 CODES = {
     "two levels": (SMALL, {}),
     "one level": (SMALL, {"levels": 1}),
-    "oblong, colour": (DataSpec((3, 4, 8), REAL), {"steps": 1}),
+    "oblong, colour": (DataSpec((3, 4, 8), REAL), {"couplings": 1}),
     "of classes": (DataSpec((1, 4, 4), REAL, CLASSES), {}),
     "of vectors": (DataSpec((1, 4, 4), REAL, VECTOR), {}),
     "additive": (SMALL, {"coupling": "additive"}),
     "rotation": (SMALL, {"mixing": "rotation"}),
     "permutation": (SMALL, {"mixing": "permutation"}),
-    "three levels": (DataSpec((1, 8, 8), REAL), {"levels": 3, "steps": 1}),
+    "three levels": (DataSpec((1, 8, 8), REAL), {"levels": 3, "couplings": 1}),
 }
 
 
 def small(spec: DataSpec, **options: Any) -> Glow:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Glow(spec, **{"levels": 2, "width": 6, "steps": 2, "act": "silu", **options})
+        return Glow(spec, **{"levels": 2, "width": 6, "couplings": 2, "act": "silu", **options})
 
 
 def calm(model: Glow) -> None:
@@ -270,7 +270,7 @@ def test_a_datum_does_not_see_its_batch() -> None:
 
 def test_a_stroke_far_out_stays_finite() -> None:
     # Data a hundred deviations out, weights off their start, in float32.
-    model = shaken(small(DataSpec((1, 8, 8), REAL), steps=8), 0.05).float()
+    model = shaken(small(DataSpec((1, 8, 8), REAL), couplings=8), 0.05).float()
     x = (100 * normal(8, 1, 8, 8)).float().requires_grad_()
     loss = model.loss(Batch(x, Draws(8)), "model").loss
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss.mean(), [x, *model.parameters()]))
@@ -285,7 +285,7 @@ def test_mixing_is_of_the_channels(mixing: str, layer: type) -> None:
 
 @pytest.mark.parametrize(("side", "levels"), [(2, 1), (12, 2), (28, 2), (16, 3), (64, 3)])
 def test_levels_are_as_many_as_fit_up_to_three(side: int, levels: int) -> None:
-    model = Glow(DataSpec((1, side, side), REAL), steps=1, width=2)
+    model = Glow(DataSpec((1, side, side), REAL), couplings=1, width=2)
     assert sum(isinstance(part, Squeeze) for part in model.modules()) == levels
 
 
@@ -308,7 +308,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 
 def test_capabilities() -> None:
-    model = build("flow/glow:additive", SMALL, width=4, steps=1)
+    model = build("flow/glow:additive", SMALL, width=4, couplings=1)
     assert all(isinstance(model, capability) for capability in (HasDensity, HasLatent, HasScore))
     with pytest.raises(BadInput, match=r"codes must have shape \(B, 16\); got \(1, 3\)"):
         model.decode(torch.zeros(1, 3))

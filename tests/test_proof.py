@@ -19,8 +19,11 @@ from sixfold.compare.table import in_short
 from sixfold.core.errors import BadInput
 
 POINTS = {"sliced", "two_sample", "density", "coverage", "distance_ratio", "near_duplicates"}
-"""What sees every fault of points that it claims to see. Frechet distances do not: two moments know no Gaussian from its data; nor
-do kernels as wide as the median distance, where rings or modes are blurred by less."""
+"""What sees every fault of points that it claims to see.
+
+Frechet distances do not: two moments know no Gaussian from its data. Nor do kernels as wide as the median distance, where rings
+or modes are blurred by less.
+"""
 WIDE = {"rbf"}
 MODES = {"modes", "good"}
 IMAGES = {"frechet_limit", "rbf", "density", "coverage", "class_shift", "distance_ratio", "near_duplicates"}

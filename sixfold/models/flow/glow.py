@@ -55,7 +55,7 @@ class Glow(Flow):
     Args:
         levels: scales; each halves both sides, and all but the last factor out half of the channels. More see the image as a
             whole. 0 is as many as the sides halve, up to 3.
-        steps: in each scale; more bend finer shapes and cost linearly.
+        couplings: steps in each scale; more bend finer shapes and cost linearly.
         width: hidden channels of a coupling's network; more fits finer shapes and costs quadratically.
         depth: hidden layers of a coupling's network, all but the first at each pixel by itself.
         act: nonlinearity of the networks; relu trains fastest, silu has a smooth score.
@@ -72,7 +72,7 @@ class Glow(Flow):
     Example:
         >>> import torch
         >>> from sixfold.core.spec import Support
-        >>> model = Glow(DataSpec((1, 4, 4), Support("real")), steps=1)
+        >>> model = Glow(DataSpec((1, 4, 4), Support("real")), couplings=1)
         >>> print(model.log_prob(torch.zeros(1, 1, 4, 4)).nats)
         tensor([-14.7030])
     """
@@ -82,7 +82,7 @@ class Glow(Flow):
         spec: DataSpec,
         *,
         levels: Natural = 0,
-        steps: Count = 4,
+        couplings: Count = 4,
         width: Count = 64,
         depth: Count = 2,
         act: Activation = "relu",
@@ -103,7 +103,7 @@ class Glow(Flow):
 
         def scale(shape: Shape, levels: int) -> Bijection:
             channels, height, width = 4 * shape[0], shape[1] // 2, shape[2] // 2
-            parts = [Squeeze(), *(part for _ in range(steps) for part in step(channels))]
+            parts = [Squeeze(), *(part for _ in range(couplings) for part in step(channels))]
             if levels == 1:
                 return Compose(*parts, _top((channels, height, width), spec.cond.size, bound))
             rest = scale((channels // 2, height, width), levels - 1)
@@ -140,6 +140,6 @@ def _top(shape: Shape, cond: int, bound: float) -> Bijection:
 PRESETS = {
     "additive": {"coupling": "additive"},
     # A batch of 64 takes 0.2 s on one busy core; the budget is 600 s on two.
-    "mnist": {"steps": 6, "recipe": {"batch": 64, "steps": 4500, "ema": 0.998}},
+    "mnist": {"couplings": 6, "recipe": {"batch": 64, "steps": 4500, "ema": 0.998}},
 }
 RECIPE = {"lr": 2e-3, "batch": 128, "steps": 1000, "clip": 100.0}

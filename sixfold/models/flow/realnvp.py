@@ -48,6 +48,7 @@ class RealNVP(Flow):
         Unsupported: for one-dimensional data, whose couplings would have nothing to depend on, and for tokens.
 
     Example:
+        >>> import torch
         >>> from sixfold.core.spec import Support
         >>> model = RealNVP(DataSpec((2,), Support("real")), couplings=2)
         >>> print(model.log_prob(torch.zeros(1, 2)).nats)
