@@ -95,7 +95,7 @@ def test_a_penalty_now_and_then_counts_as_many_times():
 
 def test_a_weight_of_zero_costs_no_gradient():
     terms = gan(gamma=0.0, gamma_end=0.0).loss(batch(), "critic")
-    assert set(terms.parts) == {"game", "lead"}
+    assert set(terms.parts) == {"game", "margin"}
     assert torch.equal(terms.loss.detach(), terms.parts["game"])
 
 

@@ -39,11 +39,13 @@ class Split:
         x: data, (N, *stored shape), on the CPU.
         cond: labels (N,) or vectors (N, C); ``None`` without conditioning.
         draw: turns stored rows into data at random for every batch (dynamic binarisation); ``None`` takes them as they are.
+        labels: classes of rows that are not conditioned on them, (N,): for pictures alone, no batch holds them.
     """
 
     x: Tensor
     cond: Tensor | None = None
     draw: Callable[[Tensor, Draws], Tensor] | None = None
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -95,6 +97,10 @@ class Dataset:
         return replace(self, spec=replace(self.spec, cond=kind))
 
     def unconditional(self) -> Dataset:
-        """The same data without labels."""
-        parts = {part: replace(getattr(self, part), cond=None) for part in ("train", "valid", "test")}
-        return replace(self, spec=self.spec.without_cond(), **parts)
+        """The same data without a condition; classes stay known as ``labels``."""
+
+        def free(part: Split) -> Split:
+            return replace(part, cond=None, labels=part.cond if self.classes and part.cond is not None else part.labels)
+
+        spec, (train, valid, test) = self.spec.without_cond(), map(free, (self.train, self.valid, self.test))
+        return replace(self, spec=spec, train=train, valid=valid, test=test)

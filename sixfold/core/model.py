@@ -196,6 +196,19 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """What a model's steps between data and base make of a batch.
+
+    Args:
+        states: before the first step and after each, (T + 1, B, *shape) floats, every element where it was.
+        logdets: log |det| of each step in the direction it was taken, in nats, (T, B).
+    """
+
+    states: Tensor
+    logdets: Tensor
+
+
+@dataclass(frozen=True)
 class Filled:
     """Completed data, (B, *shape), and whether they are draws from the model's exact conditional."""
 
@@ -228,6 +241,31 @@ class HasLatent(Protocol):
 
 
 @runtime_checkable
+class HasPrior(Protocol):
+    """A model that makes data of standard normal codes."""
+
+    latent: int
+    """Numbers of a code, Z."""
+
+    def decode(self, z: Array, cond: Array | int | None = None) -> Tensor:
+        """The most typical datum of each code, (B, Z), in data space."""
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A model that goes between data and a standard normal base by steps that can be taken back."""
+
+    def layers(self, x: Array, cond: Array | int | None = None, *, generator: torch.Generator | None = None) -> Layers:
+        """From data, as the first step sees them, to the base."""
+        ...
+
+    def layers_back(self, base: Tensor, cond: Array | int | None = None) -> Layers:
+        """From states of the base, (B, *shape), to what the first step of :meth:`layers` sees, by the steps' inverses."""
+        ...
+
+
+@runtime_checkable
 class HasScore(Protocol):
     """A model that gives the gradient of its log-density."""
 
@@ -255,6 +293,15 @@ class HasTrajectory(Protocol):
 
 
 @runtime_checkable
+class Noises(Protocol):
+    """A model of data at growing noise."""
+
+    def noised(self, x: Array, times: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """The data at those times of the model, (T, B, *shape) floats in data space; one noise for all times."""
+        ...
+
+
+@runtime_checkable
 class Fills(Protocol):
     """A model that completes data."""
 
@@ -274,9 +321,13 @@ __all__ = [
     "HasDensity",
     "HasEnergy",
     "HasLatent",
+    "HasLayers",
+    "HasPrior",
     "HasScore",
     "HasTrajectory",
     "Latent",
+    "Layers",
+    "Noises",
     "Player",
     "Split",
     "Terms",

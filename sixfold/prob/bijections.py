@@ -28,6 +28,9 @@ MixingName = Literal["lu", "rotation", "permutation"]
 class Bijection(nn.Module, ABC):
     """An invertible map of R^D that knows how it changes volume."""
 
+    bends: bool = True
+    """Whether it does more than turn, stretch, shift and reorder: an affine map bends nothing."""
+
     @abstractmethod
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From data to code: z, (B, D) or (B, C, H, W), and log |det dz/dx| in nats, (B,)."""
@@ -84,6 +87,8 @@ class ActNorm(Bijection):
         dims: D.
     """
 
+    bends = False
+
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(dims))
@@ -110,6 +115,8 @@ class Permutation(Bijection):
         order: permutation of 0..D-1, (D,).
     """
 
+    bends = False
+
     order: Tensor
 
     def __init__(self, order: Tensor) -> None:
@@ -131,6 +138,8 @@ class LU(Bijection):
     Args:
         start: invertible matrix to start from, (D, D): the identity, a permutation, a rotation.
     """
+
+    bends = False
 
     order: Tensor
     sign: Tensor
@@ -168,6 +177,8 @@ class Rotation(Bijection):
     Args:
         start: A to start from, (D, D); zeros are the identity, independent normal numbers a random rotation.
     """
+
+    bends = False
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
@@ -267,6 +278,8 @@ class Conditional(Bijection):
         bound: largest log-scale.
     """
 
+    bends = False
+
     def __init__(self, dims: int, cond: int, *, bound: float = 2.0) -> None:
         super().__init__()
         self.bound = bound
@@ -293,6 +306,8 @@ class Reshape(Bijection):
         before, after: shapes without the batch.
     """
 
+    bends = False
+
     def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         super().__init__()
         self.before, self.after = before, after
@@ -306,6 +321,8 @@ class Reshape(Bijection):
 
 class Squeeze(Bijection):
     """Each 2 x 2 block of pixels becomes four channels of one, log-determinant 0: (B, C, H, W) to (B, 4 C, H / 2, W / 2)."""
+
+    bends = False
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # PyTorch's pixel_unshuffle gives a batch of no images another shape.
@@ -330,7 +347,7 @@ class PerPixel(Bijection):
 
     def __init__(self, channels: Bijection) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.bends = channels, channels.bends
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return _at_each_pixel(self.channels, x)

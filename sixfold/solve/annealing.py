@@ -23,7 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -174,3 +174,12 @@ class Bracket:
     def interval(self) -> tuple[Tensor, Tensor]:
         """From the low end of the lower estimate to the high end of the upper one."""
         return self.lower.low, self.upper.high
+
+
+@runtime_checkable
+class HasBracket(Protocol):
+    """A model whose log Z can be bracketed."""
+
+    def bracket(self, *, effort: int = ..., seed: int = ...) -> Bracket:
+        """Lower and upper estimate of log Z in nats, one for each class; more ``effort``, in temperatures, narrows it."""
+        ...

@@ -221,6 +221,27 @@ class Diffusion(GenerativeModel, ABC):
             guidance: weight of the condition.
         """
 
+    @torch.no_grad()
+    def noised(self, x: Array, times: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Data at times from 0, data, to 1, noise: (T, B, *shape) floats in data space, as the states of :meth:`trajectory`.
+
+        A datum keeps its noise over all times, of which each shows more: z_t = alpha_t u + sigma_t eps.
+
+        Args:
+            x: data, (B, *shape).
+            times: (T,), in [0, 1].
+            generator: of the noise.
+
+        Raises:
+            BadInput: for data that ``spec`` does not describe.
+        """
+        data = self.take(x)
+        draws = self.draws(len(data), generator)
+        u, _ = self.codec.encode(data, draws)
+        noise = draws.normal(*self.spec.shape)
+        scales = [(c.to(u) for c in self.schedule(t)) for t in times.double()]
+        return torch.stack([self.codec.decode(alpha * u + sigma * noise).to(self.dtype) for alpha, sigma in scales])
+
     def _end(self, num: int, cond: Array | int | None, generator: torch.Generator | None, way: Way) -> Tensor:
         """Draws in data space, (num, *shape)."""
         *_, (_, x) = self._walk(num, cond, generator, way)

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Exact, LogProb, Lower, Measure
-from sixfold.core.model import Array, Batch, DataSpec, Draws, GenerativeModel, Latent, Split, Terms
+from sixfold.core.model import Array, Batch, DataSpec, Draws, GenerativeModel, Latent, Layers, Split, Terms
 from sixfold.core.signature import Count, NonNegative
 from sixfold.prob.bijections import Bijection
 from sixfold.prob.codecs import Chain
+from sixfold.prob.unfold import stages
+
+Way: TypeAlias = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""One direction of a bijection."""
 
 START_ROWS = 10_000  # data that a start is taken from: their statistics are good to a hundredth of a standard deviation
 
@@ -128,6 +134,40 @@ class Flow(GenerativeModel, ABC):
         if code.ndim != 2 or code.shape[1] != self.spec.dims:
             raise BadInput(f"codes must have shape (B, {self.spec.dims}); got {tuple(code.shape)}.")
         return self._to_data(code, self.take_cond(cond, len(code)))
+
+    @torch.no_grad()
+    def layers(self, x: Array, cond: Array | int | None = None, *, generator: torch.Generator | None = None) -> Layers:
+        """From data behind the codec to the base, a state for each step that bends space, affine ones taken with it.
+
+        The last state is the code of :meth:`encode` with its elements in their places among the data.
+
+        Raises:
+            BadInput: for data or a condition that ``spec`` does not describe.
+        """
+        data = self.take(x)
+        u, _ = self.codec.encode(data, self.draws(len(data), generator))
+        c = self._features(self.take_cond(cond, len(data)), u)
+        return self._through([step.__call__ for step in stages(self.bijection)], u, c)
+
+    @torch.no_grad()
+    def layers_back(self, base: Tensor, cond: Array | int | None = None) -> Layers:
+        """From the base, laid out as the last state of :meth:`layers`, (B, *shape), by the inverse of each step.
+
+        Raises:
+            BadInput: for a condition that ``spec`` does not describe.
+        """
+        z = base.to(self.device, self.dtype)
+        c = self._features(self.take_cond(cond, len(z)), z)
+        return self._through([step.inverse for step in reversed(stages(self.bijection))], z, c)
+
+    def _through(self, ways: Sequence[Way], state: Tensor, cond: Tensor | None) -> Layers:
+        """The states, each (B, *shape), and log-determinants of a batch that is led along."""
+        states, logdets = [state.flatten(1)], []
+        for way in ways:
+            after, logdet = way(states[-1], cond)
+            states.append(after)
+            logdets.append(logdet)
+        return Layers(torch.stack(states).reshape(-1, len(state), *self.spec.shape), torch.stack(logdets))
 
     @torch.enable_grad()
     def score(self, x: Array, t: float | None = None, *, cond: Array | int | None = None) -> Tensor:

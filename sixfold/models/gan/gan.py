@@ -162,7 +162,7 @@ class GAN(GenerativeModel):
         game = self.game.critic(scores["real"], scores["fake"])
         parts = {f"penalty_{place}": value for place, value in penalties.items()}
         loss = sum((weight * value for value in penalties.values()), game)
-        return Terms(loss, game=game, lead=scores["real"] - scores["fake"], **parts)
+        return Terms(loss, game=game, margin=scores["real"] - scores["fake"], **parts)
 
     def _judge(
         self, real: Tensor, fake: Tensor, cond: Tensor | None, draws: Draws, *, at: tuple[Place, ...]
