@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+import sixfold
 from sixfold.cli.main import COMMANDS, main
 from sixfold.core.errors import BadInput
 from sixfold.core.registry import names
+from sixfold.models.flow.realnvp import RealNVP
 from sixfold.run.training import Settings
 
 QUICK = ["--steps", "6", "--width", "8", "--couplings", "2", "--quiet"]
@@ -318,3 +321,38 @@ def test_two_devices_share_a_run(tmp_path):
     refused = run(*words, "--out", "runs/moons-flow-realnvp", cwd=tmp_path)
     assert refused.returncode != 0
     assert "already holds a run" in refused.stderr
+
+
+def test_samples_are_written_batch_by_batch(trained, tmp_path):
+    for stem, extra in (("a", []), ("b", ["--at-once", "100"]), ("c", ["--at-once", "40", "--quiet"])):
+        assert main(["sample", str(trained), "-n", "100", "--out", str(tmp_path / stem), *extra]) == 0
+    a, b, c = (np.load(tmp_path / f"{stem}.npy") for stem in "abc")
+    assert np.array_equal(a, b)
+    model = sixfold.load(trained)
+    drawn = model.stream(100, at_once=40, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(c, torch.cat(list(drawn)).numpy())
+    assert np.allclose(np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1), c, atol=1e-6)
+
+
+def test_the_grid_has_the_first_images_of_all_batches(images, tmp_path):
+    assert main(["sample", str(images), "-n", "300", "--at-once", "50", "--out", str(tmp_path / "s")]) == 0
+    with Image.open(tmp_path / "s.png") as grid:
+        assert grid.size == (8 * (16 * 9 + 1), 8 * (16 * 9 + 1))  # 16 x 16 images of 8 pixels with gaps of one
+    assert np.load(tmp_path / "s.npy").shape == (300, 1, 8, 8)
+
+
+def test_stopped_sampling_leaves_what_was_there(trained, tmp_path, monkeypatch, capsys):
+    assert main(["sample", str(trained), "-n", "5", "--out", str(tmp_path / "s")]) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    drawn = RealNVP.sample
+
+    def sample(self, num, **options):
+        if num < 40:
+            raise KeyboardInterrupt
+        return drawn(self, num, **options)
+
+    monkeypatch.setattr(RealNVP, "sample", sample)
+    capsys.readouterr()
+    assert main(["sample", str(trained), "-n", "100", "--at-once", "40", "--out", str(tmp_path / "s")]) == 130
+    assert capsys.readouterr().err == "sixfold: interrupted\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

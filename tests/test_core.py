@@ -13,7 +13,7 @@ from annotated_types import Ge
 from sixfold.core.dataset import Dataset, Split
 from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput, suggest
-from sixfold.core.model import Player
+from sixfold.core.model import GenerativeModel, Player
 from sixfold.core.registry import build, entry, model_class, names, recipe, split_name
 from sixfold.core.signature import Count, Share, options, schema, validate
 from sixfold.core.spec import Conditioning, DataSpec, Support
@@ -424,3 +424,93 @@ def test_listing_imports_nothing_heavy():
 )
 def test_suggestions(got, known, says):
     assert suggest(got, known) == says
+
+
+# --- streams of samples ---------------------------------------------------------------------------------------------------
+
+
+class Dice(GenerativeModel):
+    """Points that tell their condition, and a sampler of four steps with three parts each; keeps what it was asked for."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.register_buffer("at", torch.zeros(()))
+        self.asked = []
+
+    def loss(self, batch, player):
+        raise AssertionError("not trained here")
+
+    def sample(self, num, *, cond=None, generator=None, shift=0.0):
+        self.asked.append(num)
+        for _ in self.told(range(4), 4):
+            for _ in self.told(range(3), 3):
+                pass
+        label = 0 if cond is None else cond.unsqueeze(1)
+        return self.draws(num, generator).normal(2) + shift + 100 * label
+
+
+@pytest.mark.parametrize(("num", "at_once", "sizes"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 4, [3]), (0, 4, [0])])
+def test_a_stream_has_all_draws_in_batches(num, at_once, sizes):
+    model = Dice(POINTS)
+    assert [tuple(x.shape) for x in model.stream(num, at_once=at_once)] == [(size, 2) for size in sizes]
+    assert model.asked == sizes
+
+
+def test_a_stream_of_one_batch_is_the_sample_and_more_draws_begin_with_the_same():
+    model = Dice(POINTS)
+    (one,) = model.stream(40, at_once=40, generator=torch.Generator().manual_seed(1), shift=3.0)
+    assert torch.equal(one, model.sample(40, generator=torch.Generator().manual_seed(1), shift=3.0))
+    few, many = (torch.cat(list(model.stream(num, at_once=20, generator=torch.Generator().manual_seed(1)))) for num in (40, 90))
+    assert torch.equal(many[:40], few)
+
+
+def test_a_stream_is_lazy_and_holds_one_batch():
+    model = Dice(POINTS)
+    stream = model.stream(10**9, at_once=5)
+    assert model.asked == []
+    next(stream)
+    next(stream)
+    assert model.asked == [5, 5]
+
+
+@pytest.mark.parametrize(("cond", "labels"), [(2, [2] * 7), (torch.tensor([0, 1, 2, 0, 1, 2, 0]), [0, 1, 2, 0, 1, 2, 0])])
+def test_a_stream_deals_out_the_condition(cond, labels):
+    drawn = torch.cat(list(Dice(LABELLED).stream(7, at_once=3, cond=cond)))
+    assert (drawn[:, 0] / 100).round().long().tolist() == labels
+
+
+def test_a_stream_refuses_at_once_what_cannot_be():
+    with pytest.raises(BadInput, match="at_once must be at least 1; got 0"):
+        Dice(POINTS).stream(5, at_once=0)
+    with pytest.raises(BadInput, match="labels of shape"):
+        Dice(LABELLED).stream(5, cond=torch.zeros(4, dtype=torch.long))
+
+
+def test_nested_steps_tell_the_share_of_all_draws():
+    told = []
+    model = Dice(POINTS)
+    list(model.stream(10, at_once=4, watch=told.append))
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    # Of 4, 4 and 2 draws with 12 parts each; the shares of steps and batches are told twice, by the inner loop and the outer.
+    expected = [start + size * part / 12 for start, size in ((0, 4), (4, 4), (8, 2)) for part in range(1, 13)]
+    assert sorted({round(share * 10, 9) for share in told}) == pytest.approx(expected)
+
+
+def test_who_watched_one_stream_is_not_told_of_another_or_of_what_failed():
+    told = []
+    model = Dice(POINTS)
+    stream = model.stream(10, at_once=5, watch=told.append)
+    next(stream)
+    before = list(told)
+    model.sample(5)
+    assert told == before
+    with pytest.raises(TypeError):
+        list(model.stream(10, watch=told.append, shitf=1.0))
+    model.sample(5)
+    assert told == before
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((2,), 10_000), ((1, 28, 28), 334), ((3, 32, 32), 85), ((3, 1024, 1024), 1)])
+def test_larger_data_are_drawn_fewer_at_once(shape, expected):
+    assert Dice(DataSpec(shape, Support("real"))).at_once == expected

@@ -73,7 +73,7 @@ def _coded(arguments: Sequence[str]) -> int:
         return getattr(error, "exit_code", EXIT_USER)
     except KeyboardInterrupt as stopped:
         # A training that was asked to stop has saved itself and says how to go on.
-        sys.stderr.write(f"sixfold: {stopped or 'interrupted'}\n")
+        sys.stderr.write(f"sixfold: {str(stopped) or 'interrupted'}\n")
         return getattr(stopped, "exit_code", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe went away; Python would complain once more when it flushes at exit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import MISSING
 from pathlib import Path
@@ -15,12 +16,13 @@ from sixfold.cli.parse import flag, flags, parse
 from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Kind, LogProb
-from sixfold.core.model import GenerativeModel, HasDensity
+from sixfold.core.model import GenerativeModel, HasDensity, Watch
 from sixfold.core.signature import Count, Natural, options, validate
 from sixfold.evaluate.likelihood import log_prob_of
 from sixfold.run.folder import RunFolder
-from sixfold.run.page import write_samples
+from sixfold.run.samples import write_samples
 from sixfold.run.training import dataset_of, load_run
+from sixfold.train.progress import Bar, Progress
 
 _FORMS = {"sample": "sample RUN -n 64 [options]", "score": "score RUN --data D [options]"}
 
@@ -50,19 +52,35 @@ def sample(arguments: Sequence[str]) -> int:
         flag("out", Path | None, None, "files to write, without ending; by default `drawn` in the run's folder"),
         flag("label", Natural | None, None, "class to draw, for a class-conditional model; all in turn by default"),
         flag("seed", Natural, 0, "of the draws"),
+        flag("at_once", Count | None, None, "draws in a batch, by default by the size of one; fewer take less memory"),
+        flag("quiet", bool, False, "no progress bar"),
         *flags(own, {}),
     ]
     values = parse(_short(arguments[1:]), fields, prog="sixfold sample RUN", description=f"Draw from {model.name}.")
     chosen = validate(model.sample, {o.name: values[o.name] for o in own}, owner=f"sample of {model.name}")
-    cond = _labels(model, values["num"], values["label"])
-    x = model.sample(values["num"], cond=cond, generator=_seeded(model, values["seed"]), **chosen)
-    stem = values["out"] or (path if path.is_dir() else path.parent) / "drawn"
+    num, stem = values["num"], values["out"] or (path if path.is_dir() else path.parent) / "drawn"
     try:
-        written = write_samples(x, model.spec, stem, columns=_config(path).get("columns", ()))
+        with Bar(model.name) as bar:
+            batches = model.stream(
+                num, at_once=values["at_once"], cond=_labels(model, num, values["label"]),
+                generator=_seeded(model, values["seed"]), watch=None if values["quiet"] else _shown(bar, num), **chosen,
+            )  # fmt: skip
+            written = write_samples(batches, num, model.spec, stem, columns=_config(path).get("columns", ()))
     except OSError as error:
         raise BadInput(f"cannot write {stem}: {error.strerror}. Choose another place with --out.") from None
     sys.stdout.write("".join(f"{file}\n" for file in written))
     return 0
+
+
+def _shown(bar: Bar, num: int) -> Watch:
+    """What moves the bar by the share of ``num`` samples that are drawn."""
+    started = time.monotonic()
+
+    def watch(share: float) -> None:
+        seconds = time.monotonic() - started
+        bar(Progress(round(share * num), num, share, {}, speed=share * num / seconds, seconds_left=seconds * (1 - share) / share))
+
+    return watch
 
 
 def _short(arguments: Sequence[str]) -> list[str]:

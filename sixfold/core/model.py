@@ -8,9 +8,11 @@ has not; ``isinstance(model, HasDensity)`` answers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,13 @@ from sixfold.core.likelihood import Kind, LogProb
 from sixfold.core.spec import Array, DataSpec
 
 K_co = TypeVar("K_co", bound=Kind, covariant=True)
+T = TypeVar("T")
+
+Watch: TypeAlias = Callable[[float], None]
+"""Called with the share that is done, in [0, 1]."""
+
+ELEMENTS = 2**18  # of all data drawn at once: a network that holds a few hundred numbers for each of them takes some 100 MB
+AT_ONCE = 10_000  # data of few elements beyond which a larger batch is no faster
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,11 @@ class Player:
         return start <= progress < stop or (progress >= 1.0 and stop >= 1.0)
 
 
+def _within(outer: Watch, done: int, total: int, share: float) -> None:
+    """Tell the outer loop that ``done`` of its ``total`` steps and a share of the next are done."""
+    outer((done + share) / total)
+
+
 class GenerativeModel(nn.Module, ABC):
     """A distribution over data as ``spec`` describes them, that can be trained and sampled.
 
@@ -99,6 +113,7 @@ class GenerativeModel(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.options = {}
+        self._told: Watch | None = None
         self.register_buffer("prepared", torch.tensor(False))
 
     def players(self) -> dict[str, Player]:
@@ -128,8 +143,88 @@ class GenerativeModel(nn.Module, ABC):
     def sample(self, num: int, *, cond: Array | int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """``num`` draws in data space, (num, *shape), of the data's dtype and range.
 
-        With a generator the global one is left untouched. Models add options of their own as typed keywords.
+        With a generator the global one is left untouched. Models add options of their own as typed keywords. Memory may grow
+        with ``num``; :meth:`stream` keeps it bounded.
         """
+
+    @property
+    def at_once(self) -> int:
+        """Data that :meth:`stream` draws at a time unless told otherwise. Default: the fewer, the larger one datum is."""
+        return max(1, min(AT_ONCE, ELEMENTS // self.spec.dims))
+
+    def stream(
+        self,
+        num: int,
+        *,
+        at_once: int | None = None,
+        cond: Array | int | None = None,
+        generator: torch.Generator | None = None,
+        watch: Watch | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """``num`` draws, batch after batch, each as :meth:`sample` gives it: memory does not grow with ``num``.
+
+        A batch takes its noise from the generator as a whole, so that another ``at_once`` gives other draws from the same
+        distribution; with the same one, more draws begin with the same full batches. Chains that start where training left
+        some are dealt anew for each batch.
+
+        Args:
+            num: how many in all.
+            at_once: draws in a batch, of which the last may have fewer; more are faster until they take too much memory.
+            cond: a label or vector for all, or one for each of all draws.
+            generator: source of randomness, for one batch after the other.
+            watch: called with the share of all draws that is done, also within a batch where the sampler tells its steps.
+            options: of :meth:`sample`.
+
+        Raises:
+            BadInput: for fewer than one at once, and what :meth:`sample` refuses.
+
+        Example:
+            >>> from sixfold.core.registry import build
+            >>> from sixfold.core.spec import Support
+            >>> model = build("flow/realnvp", DataSpec((2,), Support("real")))
+            >>> [len(x) for x in model.stream(100, at_once=40)]
+            [40, 40, 20]
+        """
+        few = self.at_once if at_once is None else at_once
+        if few < 1:
+            raise BadInput(f"at_once must be at least 1; got {few}. Leave it out for as many as the model's memory allows.")
+        conds = self.take_cond(cond, num)
+
+        def drawn() -> Iterator[Tensor]:
+            for start in range(0, max(num, 1), few):  # one empty batch of none
+                stop = min(start + few, num)
+                own = None if conds is None else conds[start:stop]
+                with self._watched(watch, start / max(num, 1), stop / max(num, 1)):
+                    x = self.sample(stop - start, cond=own, generator=generator, **options)
+                yield x
+
+        return drawn()
+
+    @contextmanager
+    def _watched(self, watch: Watch | None, start: float, stop: float) -> Iterator[None]:
+        """Within this block the steps that are told move ``watch`` from one share to another."""
+        self._told = None if watch is None else lambda share: watch(start + share * (stop - start))
+        try:
+            yield
+        finally:
+            self._told = None
+        if watch is not None:
+            watch(stop)
+
+    def told(self, steps: Iterable[T], total: int) -> Iterator[T]:
+        """The steps of a sampler's loop, ``total`` of them, with a word to who watches after each; loops may nest."""
+        outer = self._told
+        if outer is None:
+            yield from steps
+            return
+        try:
+            for done, step in enumerate(steps):
+                self._told = partial(_within, outer, done, total)
+                yield step
+                outer((done + 1) / total)
+        finally:
+            self._told = outer
 
     @property
     def device(self) -> torch.device:

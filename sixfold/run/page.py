@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-from torch import Tensor
-
 from sixfold.core.dataset import Dataset
 from sixfold.core.model import GenerativeModel
 from sixfold.core.registry import entry
-from sixfold.core.spec import DataSpec
 from sixfold.plot.curves import curves
-from sixfold.plot.images import save_grid
 from sixfold.plot.page import picture, render
 from sixfold.plot.style import family_colour, figure, save, style
 from sixfold.run.folder import RunFolder, write_text
 from sixfold.run.pictures import draw, sample_picture
+from sixfold.run.samples import write_samples
 
 _TEMPLATE = Path(__file__).parent / "templates" / "run.html"
 PICTURED = 2000
 
 Curve: TypeAlias = tuple[list[float], list[float]]
-
-
-def write_samples(x: Tensor, spec: DataSpec, stem: Path, *, columns: Sequence[str] = ()) -> list[Path]:
-    """Samples in the forms that people open: a PNG grid for images (all as .npy too), .npy and .csv otherwise."""
-    written = [stem.with_suffix(".npy")]
-    np.save(written[0], x.cpu().numpy())
-    if spec.is_image:
-        return [save_grid(x[:256], spec, stem.with_suffix(".png")), *written]
-    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(columns or [f"x{i}" for i in range(spec.dims)])
-        rows.writerows(x.flatten(1).tolist())
-    return [*written, stem.with_suffix(".csv")]
 
 
 def training_picture(rows: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
@@ -89,7 +71,7 @@ def write_page(folder: RunFolder, model: GenerativeModel, dataset: Dataset, fact
         facts: what to say at the top, as seconds of training and the best validation.
     """
     samples = draw(model, PICTURED if not dataset.spec.is_image else 100)
-    write_samples(samples, dataset.spec, folder.path / "samples", columns=dataset.columns)
+    write_samples([samples], len(samples), dataset.spec, folder.path / "samples", columns=dataset.columns)
     look = sample_picture(model, dataset, samples, folder.path / "look.png")
     sections = [{"title": "Samples", "picture": picture(look), "caption": "Samples beside validation data on the same axes."}]
     trained = training_picture(folder.metrics(), folder.path / "training.png")

@@ -110,6 +110,12 @@ class ChainRule(GenerativeModel, ABC):
         self.walked = max(self.rows, min(WALKED, NUMBERS // kept))  # a pass holds all elements, a walk what it looks back at
 
     @property
+    def at_once(self) -> int:
+        """As many as go through one walk in each order, with room for orders that chance takes more often."""
+        count, most = len(self.orders), min(self.walked, WALKED)
+        return most if count == 1 else max(1, 3 * most * count // 4)
+
+    @property
     @abstractmethod
     def orders(self) -> Tensor:
         """Permutations of the elements, (K, D); ``orders[k, p]`` is the element at position p."""
@@ -290,14 +296,15 @@ class ChainRule(GenerativeModel, ABC):
     ) -> None:
         """Draws the unknown elements of ``u`` in place, each row in its order."""
         features = self._features(cond)
-        for k in range(len(self.orders)):
-            for part in torch.split((order == k).nonzero().flatten(), self.walked):
-                noise = self.head.noise(self.draws(len(part), generator), self.spec.dims)
-                few = self.walked if sampler == "cached" else self.rows
-                for rows, own in zip(torch.split(part, few), torch.split(noise, few), strict=True):
-                    chain, drawn = self.chain(k, None if features is None else features[rows]), u[rows]
-                    SAMPLERS[sampler](chain, drawn, known[rows], partial(self._draw, own, taste))
-                    u[rows] = drawn
+        rows_of = [torch.split((order == k).nonzero().flatten(), self.walked) for k in range(len(self.orders))]
+        parts = [(k, part) for k, split in enumerate(rows_of) for part in split if len(part)]
+        for k, part in self.told(parts, len(parts)):
+            noise = self.head.noise(self.draws(len(part), generator), self.spec.dims)
+            few = self.walked if sampler == "cached" else self.rows
+            for rows, some in zip(torch.split(part, few), torch.split(noise, few), strict=True):
+                chain, drawn = self.chain(k, None if features is None else features[rows]), u[rows]
+                SAMPLERS[sampler](chain, drawn, known[rows], partial(self._draw, some, taste))
+                u[rows] = drawn
 
     def _draw(self, noise: Tensor, taste: Taste, params: Tensor, i: int | slice) -> Tensor:
         return self.head.pick(params, noise[:, i], taste)
@@ -310,7 +317,7 @@ class ChainRule(GenerativeModel, ABC):
 
         def walk(u: Tensor) -> Iterator[tuple[int, Tensor]]:
             seen = self.head.embed(u, self.dtype)
-            for i, params in self.walk(seen, k, features):
+            for i, params in self.told(self.walk(seen, k, features), self.spec.dims):
                 yield i, params
                 seen[:, i] = self.head.embed(u[:, i], self.dtype)
 

@@ -264,7 +264,7 @@ class Diffusion(GenerativeModel, ABC):
         start = draws.normal(*self.spec.shape)
         yield times[0], start
         states = walk(way.sampler, denoiser, self.schedule, start, times, draws=draws, eta=way.eta)
-        for t, z in zip(times[1:], states, strict=True):
+        for t, z in self.told(zip(times[1:], states, strict=True), len(times) - 1):
             yield t, z if t > 0 else denoiser(z, t)
 
     def _denoiser(self, num: int, cond: Tensor | None, guidance: float) -> Denoiser:
