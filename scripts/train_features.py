@@ -151,7 +151,8 @@ def tested(name: str) -> tuple[int, float]:
     """Number of test data of a set, and the share that the written weights name rightly."""
     data = load(name)
     assert data.test.cond is not None
-    logits = features.features_of("cnn", data.spec, name, data.train.x).classify(data.test.rows())
+    space = features.features_of("cnn", data.spec, name, data.train.x)
+    logits = space.classify(space(data.test.rows()))
     return len(data.test), float((logits.argmax(1) == data.test.cond).float().mean())
 
 

@@ -92,7 +92,7 @@ def test_card_states_the_accuracy_that_is_found(name, least, monkeypatch):
     data = load(name)
     count, share = stated(name, name)
     space = features_of("cnn", data.spec, name, data.train.x)
-    right = space.classify(data.test.x[:2000]).argmax(1) == data.test.cond[:2000]
+    right = space.classify(space(data.test.x[:2000])).argmax(1) == data.test.cond[:2000]
     assert count == len(data.test)
     assert share >= least
     assert binomtest(int(right.sum()), 2000, share).pvalue > 1e-4
@@ -101,7 +101,8 @@ def test_card_states_the_accuracy_that_is_found(name, least, monkeypatch):
 def test_digits_are_read_as_the_card_states(digits):
     """All of the test part, so the number itself, to the digits printed."""
     count, share = stated("mnist", "digits")
-    right = features_of("cnn", digits.spec, "digits", digits.train.x).classify(digits.test.x).argmax(1) == digits.test.cond
+    space = features_of("cnn", digits.spec, "digits", digits.train.x)
+    right = space.classify(space(digits.test.x)).argmax(1) == digits.test.cond
     assert count == len(digits.test)
     assert float(right.float().mean()) == pytest.approx(share, abs=0.5e-4 + 1 / count)  # a tie may fall otherwise elsewhere
 
@@ -132,7 +133,7 @@ def test_features_are_those_of_the_stored_network(name):
     space = features_of("cnn", GREY, name, x)
     with torch.no_grad():
         torch.testing.assert_close(space(x), net.embed(x / 255), atol=1e-5, rtol=1e-5)  # sums in another order
-        torch.testing.assert_close(space.classify(x), net(x / 255), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(space.classify(space(x)), net(x / 255), atol=1e-5, rtol=1e-5)
 
 
 def test_weights_are_chosen_by_name():
@@ -470,7 +471,7 @@ def test_what_features_refuse():
     with pytest.raises(BadInput, match="NaN"):
         features_of("standardised", POINTS, "moons", torch.rand(30, 2))(torch.full((3, 2), torch.nan))
     with pytest.raises(Unsupported, match="only cnn has one"):
-        space.classify(train)
+        space.classify(torch.rand(3, 64))
     with pytest.raises(Unsupported, match="tokens"):
         features_of("standardised", DataSpec((5,), Support("tokens", 10)), "text", torch.zeros(30, 5, dtype=torch.uint8))
 

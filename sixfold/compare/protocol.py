@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,11 @@ from sixfold.core.dataset import Dataset
 from sixfold.core.errors import BadInput
 from sixfold.data import load
 from sixfold.evaluate.features import Features, feature_spaces
+from sixfold.evaluate.modes import fit_classifier
 from sixfold.evaluate.score import PARTS
+
+FITTED = 20_000
+"""Training data that a linear classifier is fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,27 @@ class Ground:
     def near_space(self) -> Features:
         """Where nearest neighbours are looked for: principal components keep pixels' distances at a tenth of the time."""
         return next((s for s in self.spaces if s.name == "pca"), self.spaces[0])
+
+    @cached_property
+    def train_features(self) -> Tensor:
+        """Training data where nearest neighbours are looked for."""
+        return self.near_space(self.train)
+
+    @cached_property
+    def classify(self) -> Callable[[Tensor], Tensor] | None:
+        """From features in the first space to classes, (N,): by the shipped network where it knows them, else linear."""
+        space = self.spaces[0]
+        if self.train_labels is None or self.labels is None:
+            return None
+        if space.head is not None and len(self.dataset.classes) == 10:
+            return lambda features: space.classify(features).argmax(1)
+        return fit_classifier(space(self.train[:FITTED]), self.train_labels[:FITTED])
+
+    @cached_property
+    def real_classes(self) -> Tensor:
+        """Classes of the test data as :attr:`classify` sees them, (count,)."""
+        assert self.classify is not None
+        return self.classify(self.real_features[self.spaces[0].name])
 
     @cached_property
     def fingerprint(self) -> str:

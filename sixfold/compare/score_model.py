@@ -12,7 +12,7 @@ from torch import Tensor
 from sixfold.compare.cost import Drawn, draw
 from sixfold.compare.exhibit import SIDE, Exhibit
 from sixfold.compare.protocol import Ground
-from sixfold.compare.score_samples import classifier_of, score_samples
+from sixfold.compare.score_samples import score_samples
 from sixfold.core.likelihood import Exact, Kind, LogProb, MeanLogProb, Unnormalised
 from sixfold.core.model import GenerativeModel, HasDensity, HasLatent
 from sixfold.core.registry import build
@@ -141,11 +141,11 @@ def _plane(it: _Examined) -> dict[str, Score]:
 
 def _asked_class(it: _Examined) -> dict[str, Score]:
     """How often a classifier agrees with the class that a sample was asked to be."""
-    classify = classifier_of(it.ground) if it.model.spec.cond.kind == "classes" and it.asks("samples") else None
-    wanted = it.ground.labels
-    if classify is None or wanted is None:
+    ground = it.ground
+    if it.model.spec.cond.kind != "classes" or not it.asks("samples") or ground.classify is None or ground.labels is None:
         return {}
-    return {"conditional_accuracy": conditional_accuracy(classify(it.drawn.samples), wanted)}
+    predicted = ground.classify(ground.spaces[0](it.drawn.samples))
+    return {"conditional_accuracy": conditional_accuracy(predicted, ground.labels)}
 
 
 def _representation(it: _Examined) -> dict[str, Score]:

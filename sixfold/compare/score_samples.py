@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -11,10 +11,9 @@ from sixfold.compare.protocol import Ground
 from sixfold.data.toys import Mixture
 from sixfold.evaluate.classifier import two_sample_test
 from sixfold.evaluate.coverage import precision_recall
-from sixfold.evaluate.features import Features
 from sixfold.evaluate.frechet import frechet, frechet_limit
 from sixfold.evaluate.kernel import kernel_distance, rbf_distance
-from sixfold.evaluate.modes import class_scores, fit_classifier, mode_scores
+from sixfold.evaluate.modes import class_scores, mode_scores
 from sixfold.evaluate.novelty import novelty
 from sixfold.evaluate.score import Score, samples
 from sixfold.evaluate.sliced import sliced_score
@@ -32,26 +31,27 @@ def score_samples(ground: Ground, x: Tensor, *, train: Tensor | None = None) -> 
         BadInput: for samples that are not finite, too few, or of another shape than the data.
     """
     samples(x, ground.real)
+    whole, near = "samples" in ground.protocol.metrics, "novelty" in ground.protocol.metrics
+    spaces = ground.spaces if whole else [ground.near_space] if near else []
+    features = {space.name: space(x) for space in spaces}
     found: dict[str, Score] = {}
-    if "samples" in ground.protocol.metrics:
+    if whole:
         found["sliced"] = sliced_score(x, ground.real)
-        for space in ground.spaces:
-            found |= {f"{name}@{space.name}": score for name, score in _in_space(ground, space, x)}
-        found |= _modes(ground, x) | _classes(ground, x)
-    if "novelty" in ground.protocol.metrics:
-        found |= _novelty(ground, x, train)
-    return found
+        for name, seen in features.items():
+            found |= {f"{metric}@{name}": score for metric, score in _in_space(ground, name, seen)}
+        found |= _modes(ground, x) | _classes(ground, features[ground.spaces[0].name])
+    return found | (_novelty(ground, features[ground.near_space.name], train) if near else {})
 
 
-def _in_space(ground: Ground, space: Features, x: Tensor) -> Iterator[tuple[str, Score]]:
+def _in_space(ground: Ground, name: str, a: Tensor) -> Iterator[tuple[str, Score]]:
     """Distances, neighbours and the classifier in one feature space."""
-    a, b = space(x), ground.real_features[space.name]
+    b = ground.real_features[name]
     yield "frechet", frechet(a, b)
     yield "frechet_limit", frechet_limit(a, b)
     yield "kernel", kernel_distance(a, b)
     yield "rbf", rbf_distance(a, b)["mean"]
     yield from precision_recall(a, b).items()
-    if space is ground.spaces[0]:
+    if name == ground.spaces[0].name:
         yield "two_sample", two_sample_test(a, b).accuracy
 
 
@@ -61,28 +61,15 @@ def _modes(ground: Ground, x: Tensor) -> dict[str, Score]:
     return mode_scores(x, truth.centres, truth.std) if isinstance(truth, Mixture) else {}
 
 
-def _classes(ground: Ground, x: Tensor) -> dict[str, Score]:
+def _classes(ground: Ground, features: Tensor) -> dict[str, Score]:
     """Classes of the samples against those of test data, both as a classifier sees them."""
-    classify = classifier_of(ground) if ground.dataset.truth is None else None
-    if classify is None:
+    if ground.classify is None or ground.dataset.truth is not None:
         return {}
-    return class_scores(classify(x), classify(ground.real), len(ground.dataset.classes))
+    return class_scores(ground.classify(features), ground.real_classes, len(ground.dataset.classes))
 
 
-def classifier_of(ground: Ground) -> Callable[[Tensor], Tensor] | None:
-    """From data to classes, (N,): the shipped network where it knows them, else a linear one on features of training data."""
-    space = ground.spaces[0]
-    if ground.train_labels is None or ground.labels is None:
-        return None
-    if space.head is not None and len(ground.dataset.classes) == 10:
-        return lambda x: space.classify(x).argmax(1)
-    fitted = fit_classifier(space(ground.train[:20_000]), ground.train_labels[:20_000])
-    return lambda x: fitted(space(x))
-
-
-def _novelty(ground: Ground, x: Tensor, train: Tensor | None) -> dict[str, Score]:
+def _novelty(ground: Ground, features: Tensor, train: Tensor | None) -> dict[str, Score]:
     """How near the samples lie to what they were made from."""
-    space = ground.near_space
-    known = space(ground.train if train is None else train)
-    found = novelty(space(x), ground.real_features[space.name], known)
+    known = ground.train_features if train is None else ground.near_space(train)
+    found = novelty(features, ground.real_features[ground.near_space.name], known)
     return {name: score for name, score in found.items() if math.isfinite(score.value)}  # no ratio to a distance of zero

@@ -86,25 +86,23 @@ class Features:
         Raises:
             BadInput: when ``x`` is not what the specification says.
         """
-        return self._batched(self.embed, x)
+        x = self.spec.check(x)
+        if not len(x):
+            raise BadInput("features of no data were asked for; expected at least one row.")
+        with torch.no_grad():
+            return torch.cat([self.embed(part.to(self.device)).float().cpu() for part in torch.split(x, self.rows)])
 
-    def classify(self, x: Array) -> Tensor:
-        """Logits of the classes that the network was trained on, (N, *shape) to (N, 10).
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of the classes that the network was trained on, from features (N, F) to (N, 10).
 
         Raises:
-            BadInput: as when called.
             Unsupported: for a space without a classifier.
         """
         if self.head is None:
             raise Unsupported(f"features {self.name!r} come without a classifier; only cnn has one.")
-        return self._batched(nn.Sequential(self.embed, self.head), x)
-
-    @torch.no_grad()
-    def _batched(self, net: nn.Module, x: Array) -> Tensor:
-        x = self.spec.check(x)
-        if not len(x):
-            raise BadInput("features of no data were asked for; expected at least one row.")
-        return torch.cat([net(part.to(self.device)).float().cpu() for part in torch.split(x, self.rows)])
+        with torch.no_grad():
+            logits: Tensor = self.head(features.to(self.device)).float().cpu()
+        return logits
 
 
 def feature_spaces(
