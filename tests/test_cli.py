@@ -20,7 +20,7 @@ from PIL import Image
 import sixfold
 from sixfold.cli.main import COMMANDS, main
 from sixfold.core.errors import BadInput
-from sixfold.core.registry import names
+from sixfold.core.registry import BUDGETS, names
 from sixfold.models.flow.realnvp import RealNVP
 from sixfold.run.training import Settings
 
@@ -155,6 +155,39 @@ def test_a_flag_wins_over_the_file(tmp_path, capsys):
     assert values["width"] == 24
     assert values["minutes"] == 2.0
     assert "steps" not in values
+
+
+BASE = Settings.of("flow/realnvp", "moons", settings={}).recipe.steps
+
+
+@pytest.mark.parametrize(
+    ("file", "flags", "said"),
+    [
+        ("", [], {"steps": BASE}),
+        ("", ["--minutes", "2"], {"minutes": 2.0}),
+        ("", [f"--steps={BASE}"], {"steps": BASE}),
+        ("minutes: 5", [], {"minutes": 5.0}),
+        ("minutes: 5", ["--minutes", "2"], {"minutes": 2.0}),
+        ("minutes: 5", ["--steps", "7"], {"steps": 7}),
+        ("minutes: 5", ["--steps", str(BASE)], {"steps": BASE}),  # said last, though it is the recipe's own
+        ("epochs: 3", ["--minutes", "2"], {"minutes": 2.0}),
+        ("steps: 7", ["--epochs", "3"], {"epochs": 3.0}),
+        (f"steps: {BASE}", ["--minutes", "2"], {"minutes": 2.0}),
+        ("minutes: 5", ["--width", "24"], {"minutes": 5.0}),
+    ],
+)
+def test_the_budget_that_is_said_last_wins(file, flags, said, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(f"model: flow/realnvp\ndata: moons\n{file}\n")
+    assert main(["fit", "--config", str(tmp_path / "c.yaml"), *flags, "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert {name: values[name] for name in BUDGETS if name in values} == said
+
+
+@pytest.mark.parametrize(("file", "flags"), [("minutes: 5\nsteps: 7", []), ("", ["--steps", str(BASE), "--minutes", "2"])])
+def test_two_budgets_in_one_place_are_refused(file, flags, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(f"model: flow/realnvp\ndata: moons\n{file}\n")
+    assert main(["fit", "--config", str(tmp_path / "c.yaml"), *flags, "--print-config"]) == 2
+    assert "one budget; got steps and minutes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sixfold.core.model import GenerativeModel, Player
 from sixfold.core.registry import build, entry, model_class, names, recipe, split_name
 from sixfold.core.signature import Count, Share, options, schema, validate
 from sixfold.core.spec import Conditioning, DataSpec, Support
+from sixfold.train.recipe import Recipe
 
 POINTS = DataSpec((2,), Support("real"))
 GREY = DataSpec((1, 2, 2), Support("levels", 17))
@@ -356,6 +357,18 @@ def test_presets_are_overridden_by_options_and_override_the_recipe(third_party):
     assert build(f"{third_party}:wide", POINTS, width=2).p.shape == (2,)
     assert recipe(third_party) == {"steps": 5, "lr": 0.5}
     assert recipe(f"{third_party}:wide") == {"steps": 7, "lr": 0.5}
+
+
+def test_a_presets_budget_replaces_that_of_its_file(tmp_path, monkeypatch):
+    presets = '{"long": {"recipe": {"minutes": 10.0}}, "both": {"recipe": {"minutes": 1.0, "epochs": 2.0}}, "wide": {"width": 9}}'
+    text = THIRD_PARTY.partition("PRESETS = ")[0] + f'PRESETS = {presets}\nRECIPE = {{"steps": 5, "lr": 0.5}}\n'
+    (tmp_path / "their_budgets.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert recipe("their_budgets:Model:long") == {"minutes": 10.0, "lr": 0.5}
+    assert recipe("their_budgets:Model:wide") == {"steps": 5, "lr": 0.5}
+    assert Recipe.of(recipe("their_budgets:Model:long"), {"steps": 3}).minutes is None
+    with pytest.raises(BadInput, match="one budget; got epochs and minutes"):
+        Recipe.of(recipe("their_budgets:Model:both"))
 
 
 def test_unknown_presets_are_answered_with_the_nearest(third_party):

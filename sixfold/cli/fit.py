@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 from sixfold.cli.parse import flag, flags, parse
 from sixfold.core.errors import BadInput
-from sixfold.core.registry import entry, model_class, split_name
+from sixfold.core.registry import BUDGETS, entry, model_class, split_name
 from sixfold.core.signature import options, validate
 from sixfold.core.yamlfile import read_yaml, write_yaml
 from sixfold.run.folder import RunFolder
@@ -51,8 +51,8 @@ def _fields(name: str, config: dict[str, Any], base: dict[str, Any]) -> list[tup
         flag("print_config", bool, False, "print all options as such a file and stop"),
         flag("quiet", bool, False, "no progress bar"),
     ]
-    budget = {b: config.get(b) for b in ("steps", "epochs", "minutes")} if {"steps", "epochs", "minutes"} & config.keys() else {}
-    known |= budget
+    if not config.keys().isdisjoint(BUDGETS):
+        known |= {name: config.get(name) for name in BUDGETS}
     return [*own, *flags(options(model_class(name).__init__), known), *flags(options(Recipe.__init__), known)]
 
 
@@ -75,11 +75,15 @@ def settings_of(arguments: Sequence[str]) -> tuple[Settings, dict[str, Any]]:
     fields = _fields(name, config, base)
     values = parse(arguments[1:] if named else arguments, fields, prog=f"sixfold fit {name}", description=entry(name).summary)
     how = {k: values.pop(k) for k in _RUN}
-    given = {k: v for k, v in values.items() if v != base[k]}
-    # A budget of the user's replaces the recipe's, whose default is among the values too.
-    if any(given.get(b) is not None for b in ("epochs", "minutes")):
-        given = {k: v for k, v in given.items() if k != "steps" or v is not None}
-    return Settings.of(name, how["data"], conditional=how["conditional"], settings=given), how
+    given = {k: v for k, v in values.items() if v != base[k] and k not in BUDGETS}
+    budget = _said(arguments, values) or {k: config[k] for k in BUDGETS if k in config}
+    return Settings.of(name, how["data"], conditional=how["conditional"], settings=given | budget), how
+
+
+def _said(arguments: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Budgets among the flags, also those equal to a default: they replace what the file and the recipe say."""
+    flags = {word.partition("=")[0] for word in arguments}
+    return {name: values[name] for name in BUDGETS if f"--{name}" in flags and values[name] is not None}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,26 @@ if TYPE_CHECKING:
     from sixfold.core.spec import DataSpec
 
 MODELS = Path(__file__).parent.parent / "models"
+BUDGETS = ("steps", "epochs", "minutes")
+"""Of a recipe: how long to train, by one of them."""
+
 FAMILIES = ("autoregressive", "vae", "flow", "gan", "energy", "diffusion", "latent")
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe from several layers, later ones winning; a budget of any kind replaces all budgets of the layers before it.
+
+    Example:
+        >>> layered({"steps": 500, "lr": 2e-3}, {"lr": 1e-3, "minutes": 10})
+        {'lr': 0.001, 'minutes': 10}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        given = {name: value for name, value in layer.items() if not (name in BUDGETS and value is None)}
+        if not given.keys().isdisjoint(BUDGETS):
+            merged = {name: value for name, value in merged.items() if name not in BUDGETS}
+        merged |= given
+    return merged
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class Entry:
         name: ``family/file``, or ``module:Class`` of a third party.
         summary: first line of the module docstring.
         source: text behind ``Source:`` in the docstring.
-        presets: options by preset name; the key ``recipe`` in one overrides the recipe.
+        presets: options by preset name; the key ``recipe`` in one overrides the recipe, whose budget it replaces by its own.
         recipe: the file's training recipe.
     """
 
@@ -53,7 +73,7 @@ class Entry:
         if preset and preset not in self.presets:
             raise BadInput(f"{self.name} has no preset {preset!r}. {suggest(preset, self.presets)}")
         options = dict(self.presets[preset]) if preset else {}
-        return options, {**self.recipe, **options.pop("recipe", {})}
+        return options, layered(self.recipe, options.pop("recipe", {}))
 
 
 def _constant(tree: ast.Module, name: str) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from sixfold.core.errors import BadInput, suggest
+from sixfold.core.registry import BUDGETS, layered
 from sixfold.core.signature import Count, Natural, NonNegative, Positive, Share, options, validate
 
 Optimiser: TypeAlias = Literal["adamw", "adam", "sgd", "nesterov", "rmsprop", "adamax", "adagrad", "nadam", "radam"]
 Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float64"]
 
-BUDGETS = ("steps", "epochs", "minutes")
 DEFAULT_STEPS = 2000
 
 
@@ -105,14 +105,9 @@ class Recipe:
             >>> Recipe.of({"steps": 500, "lr": 2e-3}, {"minutes": 1.0}).steps is None
             True
         """
-        merged: dict[str, Any] = {}
         for layer in layers:
             _check_names(layer)
-            given = {name: value for name, value in layer.items() if not (name in BUDGETS and value is None)}
-            if any(name in given for name in BUDGETS):
-                merged = {name: value for name, value in merged.items() if name not in BUDGETS}
-            merged |= given
-        return cls(**merged)
+        return cls(**layered(*layers))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints and run folders; ``Recipe.of`` reads them back."""
