@@ -79,6 +79,7 @@ CASES = (
     Case("autoregressive/made", BITS, MADE, kind=Exact),
     Case("autoregressive/made", TOKENS, MADE, kind=Exact),
     Case("autoregressive/made", "digits", MADE, kind=Exact),
+    Case("autoregressive/made:mnist", "digits", {"width": 24}, kind=Exact),
     Case("autoregressive/pixelcnn", GREY, PIXELCNN, steps=120, kind=Exact, unused=ALONE),
     Case("autoregressive/pixelcnn", STRIPE, {**PIXELCNN, "dilate": 1}, steps=120, kind=Exact, unused=ALONE),
     Case("autoregressive/pixelcnn", CODES, PIXELCNN, steps=120, kind=Exact, unused=ALONE),

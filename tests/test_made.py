@@ -14,11 +14,15 @@ from sixfold.core.registry import build
 from sixfold.core.spec import Conditioning, DataSpec, Support
 from sixfold.models.autoregressive.made import MADE, permutations
 from sixfold.nn.masked import MaskedMLP
+from sixfold.prob.heads import Bernoulli, Categorical, Gaussian, MixtureOfGaussians
+from sixfold.prob.logistics import MixtureOfLogistics
 
 BINARY = DataSpec((6,), Support("binary"))
 LEVELS = DataSpec((1, 2, 2), Support("levels", 3))
 TOKENS = DataSpec((4,), Support("tokens", 3))
 PLANE = DataSpec((2,), Support("real"))
+PAIR = DataSpec((1, 1, 2), Support("levels", 4))  # with one component a mixture of logistics
+SQUARE = DataSpec((1, 1, 2), Support("levels", 16))  # with three
 CLASSES = Conditioning("classes", 3)
 ALARM = 1e-4  # false-alarm rate of each statistical test
 
@@ -109,12 +113,55 @@ def test_walk_gives_what_forward_gives(depth, cond, width):
         assert visited == net.orders[k].tolist()
 
 
-@pytest.mark.parametrize("spec", [BINARY, LEVELS, TOKENS, DataSpec((1,), Support("levels", 5))], ids=str)
+@pytest.mark.parametrize(
+    ("spec", "components"),
+    [(BINARY, 16), (LEVELS, 16), (TOKENS, 16), (DataSpec((1,), Support("levels", 5)), 16), (PAIR, 1), (SQUARE, 3)],
+    ids=str,
+)
 @pytest.mark.parametrize("orders", [1, 4])
-def test_probabilities_of_all_data_sum_to_one(spec, orders):
-    log_p = made(spec, orders=orders).log_prob(everything(spec))
-    assert float(log_p.nats.exp().sum()) == pytest.approx(1.0, abs=1e-12)  # float64, up to 81 terms
+def test_probabilities_of_all_data_sum_to_one(spec, components, orders):
+    log_p = made(spec, orders=orders, components=components).log_prob(everything(spec))
+    assert float(log_p.nats.exp().sum()) == pytest.approx(1.0, abs=1e-12)  # float64, up to 256 terms
     assert log_p.measure.levels == spec.support.count
+
+
+@pytest.mark.parametrize(
+    ("spec", "components", "head", "outputs"),
+    [
+        (LEVELS, 1, Categorical, 3),  # as many numbers either way
+        (PAIR, 1, MixtureOfLogistics, 3),
+        (PAIR, 2, Categorical, 4),
+        (DataSpec((1, 2, 2), Support("levels", 256)), 16, MixtureOfLogistics, 48),
+        (DataSpec((3,), Support("tokens", 256)), 1, Categorical, 256),  # names have no order
+        (BINARY, 16, Bernoulli, 1),
+        (PLANE, 1, Gaussian, 2),
+        (PLANE, 16, MixtureOfGaussians, 48),
+    ],
+    ids=str,
+)
+def test_many_levels_take_a_mixture_where_it_has_fewer_numbers(spec, components, head, outputs):
+    model = MADE(spec, width=8, components=components)
+    assert type(model.head) is head
+    assert model.net.bias.shape == (spec.dims, outputs)
+
+
+@pytest.mark.parametrize("orders", [1, 2])
+def test_a_mixture_of_logistics_is_the_chain_rule_and_draws_from_it(orders):
+    """Two pixels of four levels by hand: differences of the logistic function, its tails to the ends."""
+    model, x, num = made(PAIR, components=1, orders=orders), everything(PAIR), 20_000
+    nats = torch.zeros(len(model.orders), 16, dtype=torch.float64)
+    for k, order in enumerate(model.orders.tolist()):
+        for position, element in enumerate(order):
+            seen = torch.where(torch.tensor([i in order[:position] for i in range(2)]), x.flatten(1), 0)
+            params = model.net(model.head.embed(seen, torch.float64), torch.full((16,), k))[:, element]
+            mean, scale = params[:, 1], 0.1 / 3 + torch.nn.functional.softplus(params[:, 2])
+            edges = torch.tensor([-math.inf, -2 / 3, 0.0, 2 / 3, math.inf], dtype=torch.float64)
+            p = torch.sigmoid((edges - mean[:, None]) / scale[:, None]).diff(dim=1)
+            nats[k] += p.gather(1, x.flatten(1)[:, element : element + 1].long()).squeeze(1).log()
+    found = model.log_prob(x).nats
+    torch.testing.assert_close(found, nats.exp().mean(0).log(), rtol=1e-8, atol=1e-8)  # the sums over tails differ by rounding
+    drawn = model.sample(num, generator=torch.Generator().manual_seed(0))
+    assert _chi_square(drawn, found.exp(), values=4) > ALARM
 
 
 @pytest.mark.parametrize("label", range(3))
@@ -208,9 +255,9 @@ def test_samples_have_the_stated_probabilities(cond):
     assert _chi_square(drawn, model.log_prob(x, cond).nats.exp()) > ALARM
 
 
-def _chi_square(drawn, p):
-    """P-value of draws of three levels against all data's probabilities (rare ones taken together); 0 for an impossible draw."""
-    code = (drawn.flatten(1).long() * 3 ** torch.arange(drawn[0].numel() - 1, -1, -1)).sum(1)
+def _chi_square(drawn, p, *, values=3):
+    """P-value of draws of some levels against all data's probabilities (rare ones taken together); 0 for an impossible draw."""
+    code = (drawn.flatten(1).long() * values ** torch.arange(drawn[0].numel() - 1, -1, -1)).sum(1)
     counts, expected = code.bincount(minlength=len(p)).double(), p * len(drawn)
     if bool(counts[p == 0].any()):
         return 0.0

@@ -79,7 +79,7 @@ class MaskedMLP(nn.Module):
         mask = self._hidden_mask()
         for one, two in zip(self.hidden[::2], self.hidden[1::2], strict=True):
             h = h + _masked(two, mask, _masked(one, mask, h))
-        seen = torch.cat([functional.silu(h), x.flatten(1)], dim=1)
+        seen = self._seen(functional.silu(h), x.flatten(1))
         parts = [functional.linear(part, self._last(k).flatten(0, 1)) for k, part in enumerate(torch.split(seen, counts))]
         return torch.cat(parts).reshape(-1, *self.bias.shape) + self.bias
 
@@ -104,7 +104,7 @@ class MaskedMLP(nn.Module):
                 out = functional.linear(layers[i], mask[new] * layer.weight[new], layer.bias[new])
                 h = h + out if i % 2 else h
                 layers[i + 1][:, new] = functional.silu(h if i % 2 else out)
-            yield element, functional.linear(torch.cat([layers[-1], known], 1), last[element]) + self.bias[element]
+            yield element, functional.linear(self._seen(layers[-1], known), last[element]) + self.bias[element]
 
     def _context(self, order: Tensor, cond: Tensor | None) -> Tensor:
         """What units know before any element: the order and the condition, (B, width)."""
@@ -126,13 +126,17 @@ class MaskedMLP(nn.Module):
         seen = self.degrees[:, None] > self.orders[k].argsort()
         return (seen.unsqueeze(-1).to(self.first.dtype) * self.first).flatten(1)
 
+    def _seen(self, units: Tensor, elements: Tensor) -> Tensor:
+        """What the output layer sees, (B, width) or, with direct connections, (B, width + D * inputs)."""
+        return units if self.direct is None else torch.cat([units, elements], dim=1)
+
     def _last(self, k: int) -> Tensor:
-        """Weights from units and elements to the output in order ``k``, (D, outputs, width + D * inputs)."""
+        """Weights to the output from what it sees in order ``k``, (D, outputs, width) or (D, outputs, width + D * inputs)."""
         position = self.orders[k].argsort()
         heard = (position[:, None] >= self.degrees).to(self.last.dtype)
         units = heard.unsqueeze(1) * self.last
         if self.direct is None:
-            return torch.cat([units, units.new_zeros(*self.bias.shape, self.first[0].numel())], dim=-1)
+            return units
         before = (position[:, None] > position).to(self.last.dtype)
         return torch.cat([units, (before[:, None, :, None] * self.direct).flatten(2)], dim=-1)
 
