@@ -1,14 +1,21 @@
-"""Fully connected network of a noisy state, its noise level and a condition: shapes in, the same shapes out."""
+"""Networks of a noisy state, its noise level and a condition: shapes in, the same shapes out."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from sixfold.core.errors import Unsupported
+from sixfold.core.spec import DataSpec
 from sixfold.nn.mlp import MLP, Fourier
+from sixfold.nn.unet import UNet
 
+NetworkName: TypeAlias = Literal["auto", "mlp", "unet"]
+
+SMALL = 8  # images with a shorter side are left to an MLP
 FOURIER_DIMS = 8  # more dimensions than this have no use for single frequencies of each
 
 
@@ -45,3 +52,36 @@ class TimedMLP(nn.Module):
         blur = (-0.5 * (-log_snr).sigmoid().unsqueeze(1) * self.detail.frequencies.square()).exp()
         features: Tensor = self.detail(flat) * blur.repeat(1, 2 * flat.shape[1])
         return features
+
+
+def timed_network(
+    name: NetworkName,
+    spec: DataSpec,
+    *,
+    cond: int,
+    width: int,
+    depth: int,
+    fourier: int,
+    channels: int,
+    blocks: int,
+    stages: int,
+    patch: int,
+    attention: bool,
+) -> TimedMLP | UNet:
+    """The network of a model's name for it: ``mlp``, ``unet`` for images, ``auto`` the latter for images of at least 8x8 pixels.
+
+    Args:
+        name: which.
+        spec: of the data that the states have the shape of.
+        cond: size of the condition's features, 0 for none.
+        width, depth, fourier: of a :class:`TimedMLP`.
+        channels, blocks, stages, patch, attention: of a :class:`sixfold.nn.unet.UNet`, where the first two are width and depth.
+
+    Raises:
+        Unsupported: for a unet of anything but images.
+    """
+    if name == "unet" and not spec.is_image:
+        raise Unsupported(f"a unet is for images of shape (channels, height, width); got {spec.shape}. Use network='mlp'.")
+    if name == "unet" or (name == "auto" and spec.is_image and min(spec.shape[1:]) >= SMALL):
+        return UNet(spec.shape, cond=cond, width=channels, depth=blocks, stages=stages, patch=patch, attention=attention)
+    return TimedMLP(spec.shape, cond=cond, width=width, depth=depth, fourier=fourier)

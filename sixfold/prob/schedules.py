@@ -80,6 +80,17 @@ def split(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
 
 
+def columns(values: Tensor, like: Tensor) -> Tensor:
+    """One number a row, (B,), shaped to multiply (B, *shape)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def noisy(u: Tensor, log_snr: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """States z = alpha u + sigma noise at each row's log-SNR, (B,), and v = alpha noise - sigma u, each (B, *shape)."""
+    alpha, sigma = (columns(c, u) for c in split(log_snr))
+    return alpha * u + sigma * noise, alpha * noise - sigma * u
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A variance preserving schedule over t in [0, 1].

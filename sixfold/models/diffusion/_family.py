@@ -47,7 +47,7 @@ from sixfold.core.model import Array, Batch, GenerativeModel, Split, Terms, Traj
 from sixfold.core.signature import Count, NonNegative, Share
 from sixfold.core.spec import DataSpec
 from sixfold.prob.codecs import Chain, Codec
-from sixfold.prob.schedules import Schedule, Spacing, split
+from sixfold.prob.schedules import Schedule, Spacing, columns, noisy, split
 from sixfold.solve.diffusion import Denoiser, Sampler, walk
 from sixfold.solve.ode import EXACT_DIMS, exact_divergence, hutchinson_divergence, integrate_with_divergence
 
@@ -85,11 +85,6 @@ class Way(NamedTuple):
     eta: float = 0.0
     spacing: Spacing = "time"
     guidance: float = 1.0
-
-
-def columns(values: Tensor, like: Tensor) -> Tensor:
-    """One number a row, (B,), shaped to multiply (B, *shape)."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def log_normal(z: Tensor) -> Tensor:
@@ -302,9 +297,7 @@ class Diffusion(GenerativeModel, ABC):
 
     def _noisy(self, u: Tensor, log_snr: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """A draw of the state z at each row's log-SNR, (B,), given the datum, and v of the same noise."""
-        alpha, sigma = (columns(c, u) for c in split(log_snr))
-        noise = draws.normal(*self.spec.shape)
-        return alpha * u + sigma * noise, alpha * noise - sigma * u
+        return noisy(u, log_snr, draws.normal(*self.spec.shape))
 
     def _given(self, cond: Tensor | None, shown: Tensor) -> Tensor | None:
         """Features of the condition and a flag that it is shown, (B, C + 1); zeros where ``shown``, (B,), is 0."""

@@ -21,25 +21,17 @@ Differs: noise is cut at both ends, and a batch draws one level from each of its
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sixfold.core.errors import Unsupported
 from sixfold.core.model import Array, Trajectory
 from sixfold.core.signature import Count, Natural, NonNegative, Positive, Share
 from sixfold.core.spec import DataSpec
 from sixfold.models.diffusion._family import Diffusion, Predict, Way, Weight
-from sixfold.nn.timed import TimedMLP
-from sixfold.nn.unet import UNet
+from sixfold.nn.timed import NetworkName, timed_network
 from sixfold.prob.codecs import CodecName, codec_for
 from sixfold.prob.schedules import DensityName, Schedule, Spacing
 from sixfold.solve.diffusion import Sampler
-
-NetworkName: TypeAlias = Literal["auto", "mlp", "unet"]
-
-SMALL = 8  # images with a shorter side are left to an MLP
 
 
 class EDM(Diffusion):
@@ -103,19 +95,23 @@ class EDM(Diffusion):
         codec: CodecName = "auto",
     ) -> None:
         cond = spec.cond.size + 1 if spec.cond.kind != "none" else 0
-        if network == "unet" and not spec.is_image:
-            raise Unsupported(f"a unet is for images of shape (channels, height, width); got {spec.shape}. Use network='mlp'.")
-        if network == "unet" or (network == "auto" and spec.is_image and min(spec.shape[1:]) >= SMALL):
-            chosen: nn.Module = UNet(
-                spec.shape, cond=cond, width=channels, depth=blocks, stages=stages, patch=patch, attention=attention
-            )
-        else:
-            chosen = TimedMLP(spec.shape, cond=cond, width=width, depth=depth, fourier=fourier)
         super().__init__(
             spec,
             codec=codec_for(spec, "unit" if codec == "auto" and spec.support.discrete else codec),
             schedule=Schedule(noise, log_snr_max, log_snr_min, centre, spread),
-            network=chosen,
+            network=timed_network(
+                network,
+                spec,
+                cond=cond,
+                width=width,
+                depth=depth,
+                fourier=fourier,
+                channels=channels,
+                blocks=blocks,
+                stages=stages,
+                patch=patch,
+                attention=attention,
+            ),
             predict=predict,
             weight=weight,
             drop=drop,

@@ -37,15 +37,12 @@ from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Kind, LogProb, Measure, Numerical, Unnormalised
 from sixfold.core.model import Array, Batch, DataSpec, GenerativeModel, Split, Terms, Trajectory
 from sixfold.core.signature import Count, NonNegative, Positive, Share
-from sixfold.models.energy._family import dealt, digest, frame_steps
+from sixfold.models.energy._family import BOX, dealt, digest, frame_steps, log_z
 from sixfold.nn.mlp import MLP, Activation
 from sixfold.prob.codecs import Centred, CodecName, codec_for
 from sixfold.solve.langevin import OPTIMAL_ACCEPTANCE, Kernel, langevin
-from sixfold.solve.quadrature import log_integral
 
-BOX = 5.0  # half width of the quadrature's box in tails: outside, the base holds 6e-7 of its mass
 COARSE = 80  # points a side for validation: exact to 1e-6 where nothing is narrower than a tenth of a standard deviation
-ROUNDING = 1e-5  # of float32 energies of a few nats
 
 
 class EBM(GenerativeModel):
@@ -200,8 +197,8 @@ class EBM(GenerativeModel):
             measure = Measure(self.spec.support.size)
             return LogProb(nats, Unnormalised, "minus the energy", dims, measure, scope=f"energy {self._digest()}")
         sides = [BOX * self.tail] * dims
-        log_z, error = log_integral(lambda u: -self._energy(u.to(nats)), sides, count=effort)
-        return LogProb(nats - log_z, Numerical, f"quadrature, {effort} points a side", dims, tolerance=error + ROUNDING)
+        total, error = log_z(lambda u: self._energy(u.to(nats)), sides, count=effort)
+        return LogProb(nats - total, Numerical, f"quadrature, {effort} points a side", dims, tolerance=error)
 
     def _digest(self) -> str:
         """What tells this energy from any other: a hash of all that it depends on."""
