@@ -16,8 +16,13 @@ from sixfold.core.spec import DataSpec
 Pixels = NDArray[np.uint8]
 
 
-def to_pixels(x: Tensor, spec: DataSpec) -> Pixels:
+def to_pixels(x: Tensor, spec: DataSpec, *, limits: tuple[float, float] | None = None) -> Pixels:
     """Images in data space as grey or colour bytes, (B, H, W, 1 or 3 or 4); real images are stretched to their range.
+
+    Args:
+        x: images, (B, C, H, W).
+        spec: what one image is.
+        limits: values drawn black and white, for states that are not in data space.
 
     Raises:
         BadInput: when the data are no images.
@@ -25,7 +30,9 @@ def to_pixels(x: Tensor, spec: DataSpec) -> Pixels:
     if not spec.is_image:
         raise BadInput(f"only images of shape (C, H, W) make pixels; got {spec.shape}. Save the samples as .npy instead.")
     values = x.detach().cpu().double()
-    if spec.support.discrete:
+    if limits is not None:
+        values = (values - limits[0]) / (limits[1] - limits[0])
+    elif spec.support.discrete:
         values = values / (spec.support.count - 1)
     elif len(values):
         low, high = values.min(), values.max()

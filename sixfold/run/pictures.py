@@ -18,6 +18,9 @@ from sixfold.plot.marginals import marginal
 from sixfold.plot.plane import Window, density, points
 from sixfold.plot.style import FAMILY_COLOURS, bare, family_colour, figure, save, style
 
+DPI = 160
+"""Pixels an inch; on a page an inch is 100 CSS pixels, so that pictures stay sharp on fine screens."""
+
 LogDensity = Callable[[Tensor], Tensor]
 
 
@@ -87,4 +90,4 @@ def sample_picture(model: GenerativeModel, dataset: Dataset, samples: Tensor, pa
         made = figure(10.5, 3.7) if not dataset.spec.is_image else figure(10.5, 5.4)
         kind = _plane if dataset.spec.shape == (2,) else _images if dataset.spec.is_image else _marginals
         kind(made, model, dataset, samples)
-        return save(made, path)
+        return save(made, path, dpi=DPI)
