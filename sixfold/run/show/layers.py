@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -18,22 +19,25 @@ from sixfold.run.show.subject import Drawing, Section, Subject
 
 POINTS = 1500
 IMAGES = 5
+IMAGES_MEASURED = 64
 SHOWN = 9  # states at most
 LIMITS = (-2.5, 2.5)  # of the base's numbers between black and white
+SCALE = f"Black to white: {LIMITS[0]:g} to {LIMITS[1]:g}."
 
 
 def layers(s: Subject) -> Section | None:
     """What each layer does, both ways."""
     if not isinstance(s.model, HasLayers):
         return None
-    x, cond = s.data(POINTS if not s.is_image else 64), s.cond(POINTS if not s.is_image else 64)
+    num = IMAGES_MEASURED if s.is_image else POINTS
+    x, cond, drawn = s.data(num), s.cond(num), s.generator(1)
     there = s.model.layers(x, cond, generator=s.generator())
     error = float((s.model.layers_back(there.states[-1], cond).states[-1] - there.states[0]).abs().max())
-    drawn = s.generator(1)
     base = torch.randn(there.states[0].shape, generator=drawn, device=drawn.device, dtype=there.states.dtype)
     back = s.model.layers_back(base, cond)
-    ways = _planes if s.is_plane else _strips if s.is_image else _nothing
-    return Section("Through the layers", [*ways(s, there, back, error), _volumes(s, there, error)])
+    round_trip = f"Round trip of {len(x):,} validation data: off by at most {error:.1e} where they have unit spread."
+    drawings = [*_both_ways(s, there, back, round_trip), _volumes(s, there)]
+    return Section("Through the layers", drawings, note="" if len(drawings) > 1 else round_trip)
 
 
 def shown(count: int, *, most: int = SHOWN) -> list[int]:
@@ -41,68 +45,37 @@ def shown(count: int, *, most: int = SHOWN) -> list[int]:
     return [int(i) for i in torch.linspace(0, count - 1, min(count, most)).round()]
 
 
-def _names(count: int, *, back: bool = False) -> list[str]:
-    """A name for each shown state, by the layer behind which it is found on the way from the data."""
-    places = shown(count)
-    names = ["base" if i == count - 1 else "data" if i == 0 else f"{i}" for i in places]
-    return names[::-1] if back else names
+def _both_ways(s: Subject, there: Layers, back: Layers, round_trip: str) -> Iterator[Drawing]:
+    """The same layers seen from the data and from the base; data without a picture have none."""
+    draw, what = (_panels, "points") if s.is_plane else (_strip, "images")
+    if not (s.is_plane or s.is_image):
+        return
+    places = shown(len(there.states))
+    names = ["data", *map(str, places[1:-1]), "base"]
+    caption = f"From data to the base: validation data behind the codec and after each of {len(there.logdets)} layers"
+    more = ", coloured by where they start." if s.is_plane else f", every pixel in its place. {SCALE}"
+    yield Drawing("forward", draw(s, there.states[places], names), f"{caption}{more} {round_trip}", f"Data to base, as {what}.")
+    caption = "From the base to data: normal draws through the inverse of each layer"
+    more = ", coloured by where they end." if s.is_plane else f". {SCALE}"
+    turned = [len(back.states) - 1 - i for i in reversed(places)]
+    yield Drawing("inverse", draw(s, back.states[turned], names[::-1]), caption + more, f"Base to data, as {what}.")
 
 
-def _round_trip(error: float) -> str:
-    return f"Round trip of validation data: off by at most {error:.1e} where they have unit spread."
+def _panels(s: Subject, states: Tensor, names: list[str]) -> Figure:
+    """Points, (T, B, 2), coloured by their place among the data."""
+    states = states.cpu()
+    colours, window = place_colours(states[names.index("data")]), Window.around(states.flatten(0, 1))
+    titles = [name if name in ("data", "base") else f"layer {name}" for name in names]
+    return panels([Panel(t, x, colours, window=window) for t, x in zip(titles, states, strict=True)])
 
 
-def _planes(s: Subject, there: Layers, back: Layers, error: float) -> Iterator[Drawing]:
-    for name, path, turned in (("forward", there, False), ("inverse", back, True)):
-        states = path.states.cpu()
-        places, colours = shown(len(states)), place_colours(states[-1 if turned else 0])
-        if turned:
-            places = [len(states) - 1 - i for i in reversed(places)]
-        window = Window.around(states[places].flatten(0, 1))
-        names = [n if n in ("data", "base") else f"layer {n}" for n in _names(len(states), back=turned)]
-        drawn = panels([Panel(n, states[i], colours, window=window) for n, i in zip(names, places, strict=True)])
-        if turned:
-            caption = f"From the base to data: {len(base_of(back)):,} normal draws through the inverse of each layer, coloured by"
-            caption += " where they end, on the axes of the codec."
-        else:
-            caption = (
-                "From data to the base: validation data behind the codec and after each layer, coloured by where they start."
-            )
-            caption += f" {_round_trip(error)}"
-        yield Drawing(name, drawn, caption, f"Points after each layer, {'base to data' if turned else 'data to base'}.")
+def _strip(s: Subject, states: Tensor, names: list[str]) -> Figure:
+    """Some images, (T, B, C, H, W), one in each row."""
+    few = states[:, :IMAGES].transpose(0, 1).flatten(0, 1)
+    return sheet(to_pixels(few, s.model.spec, limits=LIMITS), len(names), heads=names)
 
 
-def base_of(back: Layers) -> Tensor:
-    """The draws that a way back starts from, (B, *shape)."""
-    return back.states[0]
-
-
-def _strips(s: Subject, there: Layers, back: Layers, error: float) -> Iterator[Drawing]:
-    count = len(there.states)
-    x = s.pixels(s.data(IMAGES))
-    for name, path, turned in (("forward", there, False), ("inverse", back, True)):
-        places = shown(count)
-        if turned:
-            places = [count - 1 - i for i in reversed(places)]
-        few = path.states[places][:, :IMAGES].transpose(0, 1).cpu()
-        pixels = to_pixels(few.flatten(0, 1), s.model.spec, limits=LIMITS)
-        made = sheet(pixels, len(places), heads=_names(count, back=turned))
-        if turned:
-            caption = "From the base to images: normal draws through the inverse of each layer."
-        else:
-            caption = (
-                f"From images to the base: the numbers behind the codec after each of {count - 1} layers, each in its place."
-            )
-            caption += f" {_round_trip(error)}"
-        yield Drawing(name, made, f"{caption} Black to white: {LIMITS[0]:g} to {LIMITS[1]:g}.", f"{len(x)} images, {name}.")
-
-
-def _nothing(s: Subject, there: Layers, back: Layers, error: float) -> Iterator[Drawing]:
-    """Data that have no picture."""
-    yield from ()
-
-
-def _volumes(s: Subject, there: Layers, error: float) -> Drawing:
+def _volumes(s: Subject, there: Layers) -> Drawing:
     """Mean log-determinants as bars."""
     mean = there.logdets.double().mean(1).cpu()
     made = figure(HALF, 2.6)
@@ -112,7 +85,7 @@ def _volumes(s: Subject, there: Layers, error: float) -> Drawing:
     axes.set(xlabel="layer", ylabel="mean log |det|, nats", xlim=(0.4, len(mean) + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     caption = (
-        f"How much each layer stretches (above 0) or squeezes (below) the space around validation data;"
-        f" {float(mean.sum()):.1f} nats in all. {_round_trip(error) if not (s.is_plane or s.is_image) else ''}"
+        "How much each layer stretches (above 0) or squeezes (below) the space around validation data;"
+        f" {float(mean.sum()):.1f} nats in all."
     )
-    return Drawing("volumes", made, caption.strip(), "Mean log-determinant of each layer.")
+    return Drawing("volumes", made, caption, "Mean log-determinant of each layer.")

@@ -35,7 +35,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title over pictures, or over a line that says why there are none."""
+    """A part of the page: a title, a line where one is needed, and pictures."""
 
     title: str
     drawings: Sequence[Drawing]
