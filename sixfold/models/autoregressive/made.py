@@ -92,8 +92,8 @@ def permutations(dims: int, count: int) -> Tensor:
 PRESETS = {
     "one": {"orders": 1},
     "mnist": {
-        "orders": 2, "width": 1024, "depth": 1, "components": 5, "direct": False,
-        "recipe": {"lr": 2e-3, "batch": 128, "minutes": 10.0},
+        "orders": 2, "width": 1024, "depth": 1, "components": 5,
+        "recipe": {"lr": 2e-3, "batch": 128, "minutes": 10.0, "validate_rows": 1000},
     },
 }  # fmt: skip
 RECIPE = {"lr": 2e-3, "batch": 256, "steps": 500}
