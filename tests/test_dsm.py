@@ -61,15 +61,16 @@ def shaken(spec: DataSpec, **options: Any) -> DSM:
 
 
 class Told(nn.Module):
-    """The network of an energy that is known: | z + alpha F |^2 / 2 = E with F along z. Counts its calls."""
+    """The network of an energy that is known: | z + alpha F |^2 / 2 = E with F along z. Keeps the levels that it was asked at."""
 
     def __init__(self, energy: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]) -> None:
         super().__init__()
-        self.energy, self.calls = energy, 0
+        self.energy = energy
+        self.levels: list[float] = []
         self.register_buffer("anything", torch.zeros((), dtype=torch.float64))
 
     def forward(self, z: Tensor, log_snr: Tensor, cond: Tensor | None = None) -> Tensor:
-        self.calls += 1
+        self.levels += log_snr[:1].tolist()
         alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
         length = (2 * self.energy(z, alpha, sigma, cond)).sqrt()
         return column((length / z.square().sum(1).sqrt() - 1) / alpha) * z
@@ -328,7 +329,15 @@ def test_gradients_are_counted(way: dict[str, Any], calls: int) -> None:
     model = mixture()
     model.sample(2, steps=7, generator=generator(), **way)
     assert isinstance(model.network, Told)
-    assert model.network.calls == calls
+    assert len(model.network.levels) == calls
+
+
+def test_moves_are_made_at_the_level_that_a_state_has_come_to() -> None:
+    model = mixture()
+    model.sample(2, steps=4, sampler="langevin", moves=2, generator=generator())
+    levels = model.schedule.log_snr(model.schedule.grid(4, "log-snr"))[1:].repeat_interleave(3)
+    assert isinstance(model.network, Told)
+    torch.testing.assert_close(torch.tensor(model.network.levels, dtype=torch.float64), levels)
 
 
 def test_images_end_in_the_mean_given_the_last_state() -> None:
