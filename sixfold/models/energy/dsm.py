@@ -7,8 +7,8 @@
 The least loss is where -grad E is the score of the diffused data, whose mean given z is D(z) = alpha z - sigma v_hat. The network
 F speaks through a scalar's gradient alone, and training takes a gradient of that gradient. F starts at zero, and the model at
 E = |z|^2 / 2, the standard normal, with the skip and the weights of EDM; log sigma / alpha ~ N(centre, spread^2). The residual
-z + alpha F is small where data are at every level, which tells regions apart whose border noise does not cross. Of the same networks
-on two moons, z.F alone ended 1.6 nats above the truth, and the residual 0.08.
+z + alpha F is small where data are, at every level, which tells regions apart whose border noise does not cross. On two moons the
+same network with z.F alone ended 1.6 nats above the truth, and the residual 0.08.
 
 What an energy buys over a score are ratios: Langevin proposals are taken or left by the rule of Metropolis, so that each level's
 chains leave exp(-E(.; l)) unchanged; and data are ranked without solving a flow. Each level has a free constant of its own, and
