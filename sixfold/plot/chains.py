@@ -49,14 +49,13 @@ def _spread(values: Tensor) -> list[NDArray[np.float64]]:
     return list(np.quantile(values.double().cpu().numpy(), [0.1, 0.5, 0.9], axis=0))
 
 
-def surface(energies: Tensor, window: Window, data: Tensor, *, colour: str) -> Figure:
+def surface(energies: Tensor, window: Window, data: Tensor) -> Figure:
     """Energy over the plane in levels of one nat, up to where data hardly ever lie, and data on it.
 
     Args:
         energies: at ``window.grid(side)``, (side * side,).
         window: the part of the plane.
         data: points, (N, 2).
-        colour: of the lines of equal energy.
     """
     made = figure(HALF * 0.72, HALF * 0.62)
     axes, side = made.subplots(), round(len(energies) ** 0.5)
@@ -67,7 +66,7 @@ def surface(energies: Tensor, window: Window, data: Tensor, *, colour: str) -> F
         values.clip(max=top), origin="lower", extent=window.extent, cmap="magma_r", vmin=0, vmax=top, aspect="equal"
     )  # fmt: skip
     x, y = (np.linspace(a, b, side, endpoint=False) + (b - a) / side / 2 for a, b in (window.extent[:2], window.extent[2:]))
-    axes.contour(x, y, values, levels=np.arange(1, top), colors=colour, linewidths=0.5, alpha=0.8)
+    axes.contour(x, y, values, levels=np.arange(1, top), colors="white", linewidths=0.6, alpha=0.7)
     right, up = data.double().numpy().T
     axes.scatter(right, up, s=1.2, c=FAMILY_COLOURS["flow"], alpha=0.5, linewidths=0, rasterized=True)
     framed(axes)

@@ -31,7 +31,7 @@ def to_pixels(x: Tensor, spec: DataSpec, *, limits: tuple[float, float] | None =
         raise BadInput(f"only images of shape (C, H, W) make pixels; got {spec.shape}. Save the samples as .npy instead.")
     values = x.detach().cpu().double()
     if limits is not None:
-        values = (values - limits[0]) / (limits[1] - limits[0])
+        values = (values - limits[0]) / max(limits[1] - limits[0], 1e-12)
     elif spec.support.discrete:
         values = values / (spec.support.count - 1)
     elif len(values):

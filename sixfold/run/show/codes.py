@@ -20,6 +20,7 @@ CODED = 1500  # data that are mapped
 SIDE = 13  # images along a side of the manifold
 DIMS = 6  # elements of the code that are traversed
 STOPS = 9  # images in a row
+LINE = 60  # points along a line
 TAIL = 0.01  # share of the prior that lies beyond each end of a traversal
 PAIRS = 6
 SPHERE = 8  # elements of a code from which a walk follows the sphere that normal codes lie near
@@ -72,14 +73,16 @@ def _decode(model: HasPrior, z: Tensor, cond: Tensor | None) -> Tensor:
 
 def _active(mean: Tensor) -> tuple[Tensor, str]:
     """Elements of the code, the most active first, and how many of them are used."""
-    spread = mean.var(0)
+    spread = mean.var(0, correction=0)
     return spread.argsort(descending=True), f"{int((spread > ACTIVE).sum())} of {len(spread)} elements of the code are used."
 
 
 def _class_of(s: Subject) -> str:
     """The class that pictures of a conditional model are of, as part of a sentence."""
-    cond = s.cond(1)
-    return "" if cond is None else f" of class {s.dataset.classes[int(cond[0])]}" if s.dataset.classes else " of one condition"
+    if s.cond(1) is None:
+        return ""
+    label = s.labels(1)
+    return " under the first datum's condition" if label is None else f" of class {s.dataset.classes[int(label[0])]}"
 
 
 def _of_images(model: HasPrior, s: Subject, mean: Tensor) -> Iterator[Drawing]:
@@ -89,7 +92,13 @@ def _of_images(model: HasPrior, s: Subject, mean: Tensor) -> Iterator[Drawing]:
         yield Drawing("manifold", drawn, caption, f"{SIDE} by {SIDE} decoded images.")
         yield _map(s, mean)
     yield _traversals(model, s, mean)
-    yield _interpolation(model, s, mean)
+    walked, name, (first, second) = _walked(model, s, mean, STOPS - 2)
+    if len(first):
+        x = s.data(CODED)
+        rows = torch.cat([x[first, None], walked.transpose(0, 1), x[second, None]], 1).flatten(0, 1)
+        drawn = sheet(s.pixels(rows), STOPS, heads=["data", *["·"] * (STOPS - 2), "data"])
+        caption = f"Interpolation: {name}, between the posterior means of two validation data; these stand at both ends."
+        yield Drawing("interpolation", drawn, caption, f"{len(first)} rows from datum to datum.")
 
 
 def _map(s: Subject, mean: Tensor) -> Drawing:
@@ -119,12 +128,12 @@ def _traversals(model: HasPrior, s: Subject, mean: Tensor) -> Drawing:
 
 
 def _pairs(s: Subject, num: int) -> tuple[Tensor, Tensor]:
-    """Places of pairs of data, (P,) each, of one condition where there is one."""
+    """Places of pairs of data, (P,) each, of one class for a model that is told it."""
     cond = s.cond(CODED)
-    if cond is None:
+    if cond is None or cond.is_floating_point():
         places = torch.arange(num - num % 2).reshape(-1, 2)
         return places[:PAIRS, 0], places[:PAIRS, 1]
-    alike = ((cond[:, None] == cond) if cond.ndim == 1 else (cond[:, None] == cond).all(2)).triu(1)
+    alike = (cond[:, None] == cond).triu(1)
     first = alike.any(1).nonzero().flatten()[:PAIRS]
     return first, alike[first].int().argmax(1)
 
@@ -136,59 +145,49 @@ def between(a: Tensor, b: Tensor, shares: Tensor) -> tuple[Tensor, str]:
     return slerp(a, b, shares), "spherical"
 
 
-def _interpolation(model: HasPrior, s: Subject, mean: Tensor) -> Drawing:
+def _walked(model: HasPrior, s: Subject, mean: Tensor, stops: int) -> tuple[Tensor, str, tuple[Tensor, Tensor]]:
+    """What decoding makes of ways between the codes of pairs, (T, P, *shape), the ways' name, and the pairs' places."""
     first, second = _pairs(s, len(mean))
-    way, name = between(mean[first], mean[second], torch.linspace(0, 1, STOPS - 2))
-    x, cond = s.data(CODED), s.cond(CODED)
-    own = None if cond is None else cond[first].repeat_interleave(STOPS - 2, 0)
-    made = model.decode(way.transpose(0, 1).flatten(0, 1), own).cpu().reshape(len(first), STOPS - 2, *s.model.spec.shape)
-    rows = torch.cat([x[first, None], made, x[second, None]], 1).flatten(0, 1)
-    heads = ["data", *["·"] * (STOPS - 2), "data"]
-    caption = f"Interpolation: {name}, between the posterior means of two validation data; these stand at both ends."
-    return Drawing("interpolation", sheet(s.pixels(rows), STOPS, heads=heads), caption, f"{len(first)} rows from datum to datum.")
+    way, name = between(mean[first], mean[second], torch.linspace(0, 1, stops))
+    cond = s.cond(CODED)
+    own = None if cond is None else cond[first].repeat(stops, *[1] * (cond.ndim - 1))
+    x = model.decode(way.flatten(0, 1), own).cpu()
+    return x.reshape(stops, len(first), *s.model.spec.shape), name, (first, second)
 
 
 def _of_points(model: HasPrior, s: Subject, mean: Tensor) -> Iterator[Drawing]:
     x, window = s.data(CODED), Window.around(s.data(CODED))
-    (order, used), colours = _active(mean), place_colours(s.data(CODED))
-    two = mean[:, order[:2]] if mean.shape[1] > 1 else torch.cat([mean, torch.zeros_like(mean)], 1)
-    names = ",".join(str(int(k) + 1) for k in order[:2].sort().values)
-    maps = [Panel("validation data", x, colours, window=window), Panel(f"posterior means (z{names})", two, colours)]
+    (order, used), colours = _active(mean), place_colours(x)
+    chosen = order[:2].sort().values
+    two = mean[:, chosen] if len(chosen) == 2 else torch.cat([mean, torch.zeros_like(mean)], 1)
+    names = " and ".join(f"z{int(k) + 1}" for k in chosen)
+    maps = [Panel("validation data", x, colours, window=window), Panel(f"posterior means, {names}", two, colours)]
     caption = f"Data, and the means of their posteriors in the colours of the data. {used}"
     yield Drawing("map", panels(maps, columns=2), caption, "Data and codes, coloured by place.")
-    yield Drawing("ways", panels(_ways(model, s, mean, order, window), columns=2), *_said(model))
-
-
-def _ways(model: HasPrior, s: Subject, mean: Tensor, order: Tensor, window: Window) -> list[Panel]:
-    """What decoding makes of lines through the code: of a grid where it has two elements, and between pairs of data."""
-    x, fine = s.data(CODED), torch.linspace(0, 1, 60)
-    at = quantiles(STOPS, tail=TAIL)
     if model.latent == 2:
-        line = quantiles(len(fine), tail=TAIL)
-        across = torch.stack([line[:, None].expand(-1, STOPS), at.expand(len(line), -1)], 2)
-        grid = torch.cat([across, across.flip(2)], 1)
+        name, codes = "manifold", _net()
+        caption = f"Manifold: a net of the prior's quantiles, decoded{_class_of(s)}: all that the model can make without noise."
     else:
-        line = quantiles(len(fine), tail=TAIL)
-        grid = traversals(mean[0], order[:DIMS], line).reshape(-1, len(line), mean.shape[1]).transpose(0, 1)
-    first, second = _pairs(s, len(mean))
-    way, _ = between(mean[first], mean[second], fine)
-    own = s.cond(CODED)
-    ends = None if own is None else own[first].repeat(len(fine), *[1] * (own.ndim - 1))
-    walked = model.decode(way.flatten(0, 1), ends).cpu().reshape(len(fine), -1, 2)
-    shown = _decode(model, grid.flatten(0, 1), s.cond(1)).reshape(len(fine), -1, 2)
-    title = "manifold" if model.latent == 2 else "traversals"
-    return [
-        Panel(name, lines=lines, line_colours=s.colour, backdrop=x, window=window)
-        for name, lines in ((title, shown), ("interpolation", walked))
-    ]
+        name, line = "traversals", quantiles(LINE, tail=TAIL)
+        codes = traversals(mean[0], order[:DIMS], line).reshape(-1, LINE, model.latent).transpose(0, 1)
+        caption = f"Traversals{_class_of(s)}: the code of the first validation datum, its most active elements moved one by one"
+        caption += f" from the prior's {TAIL:.0%} to its {1 - TAIL:.0%} quantile, decoded."
+    lines = _decode(model, codes.flatten(0, 1), s.cond(1)).reshape(LINE, -1, 2)
+    yield _over_data(s, name, lines, window, caption)
+    walked, how, (first, _) = _walked(model, s, mean, LINE)
+    if len(first):
+        caption = f"Interpolation: {how}, between the posterior means of pairs of validation data, decoded."
+        yield _over_data(s, "interpolation", walked, window, caption)
 
 
-def _said(model: HasPrior) -> tuple[str, str]:
-    left = (
-        "Left: the grid of the prior's quantiles, decoded: all that the model can make without noise."
-        if model.latent == 2
-        else "Left: the code of one datum with one element moved through the prior, decoded; a line for each of the most active."
-    )
-    how = "straight" if model.latent < SPHERE else "spherical"
-    right = f"Right: {how} interpolation between posterior means of pairs of data."
-    return f"{left} {right} Grey: data.", "Decoded lines over the data."
+def _net() -> Tensor:
+    """Lines through a prior of two elements, one way and the other, (LINE, 2 STOPS, 2)."""
+    line, at = quantiles(LINE, tail=TAIL), quantiles(STOPS, tail=TAIL)
+    across = torch.stack([line[:, None].expand(-1, STOPS), at.expand(LINE, -1)], 2)
+    return torch.cat([across, across.flip(2)], 1)
+
+
+def _over_data(s: Subject, name: str, lines: Tensor, window: Window, caption: str) -> Drawing:
+    """Decoded lines, (T, B, 2), over the data."""
+    panel = Panel("", lines=lines, line_colours=s.colour, backdrop=s.data(CODED), window=window)
+    return Drawing(name, panels([panel]), f"{caption} Grey: data.", f"Lines of the {name} over the data.")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sixfold.core.model import Array, Fills, HasDensity
+from sixfold.core.model import Fills, HasDensity
 from sixfold.plot.conditionals import Cut, conditionals
 from sixfold.plot.plane import Window
 from sixfold.plot.sheets import coloured, covered, sheet
 from sixfold.run.show.subject import Drawing, Section, Subject
 
 IMAGES = 6
-TRIES = 4
+TRIES = 6
 CUTS = (0.15, 0.4, 0.6, 0.85)  # quantiles of the first coordinate
 DRAWN = 400
 FINE = 400
@@ -39,6 +40,7 @@ def top_half(shape: tuple[int, ...]) -> Tensor:
 
 
 def _images(model: Fills, s: Subject) -> Drawing:
+    """Images, what is given of them, and what the model makes of that."""
     x, cond, known = s.data(IMAGES), s.cond(IMAGES), top_half(s.model.spec.shape)
     many = None if cond is None else cond.repeat_interleave(TRIES, 0)
     begun = time.perf_counter()
@@ -56,7 +58,8 @@ def _images(model: Fills, s: Subject) -> Drawing:
     return Drawing("completions", sheet(pixels, len(heads), heads=heads), caption, f"{len(x)} images completed.")
 
 
-def _cuts(model: Fills, density: HasDensity, s: Subject) -> Drawing:  # type: ignore[type-arg]
+def _cuts(model: Fills, density: HasDensity[Any], s: Subject) -> Drawing:
+    """The density of the second coordinate at several values of the first, and draws of it."""
     x = s.data(5000)
     window, cond = Window.around(x), s.cond(1)
     axis = torch.linspace(window.low[1], window.high[1], FINE)
@@ -72,7 +75,7 @@ def _cuts(model: Fills, density: HasDensity, s: Subject) -> Drawing:  # type: ig
     for at in x[:, 0].double().quantile(torch.tensor(CUTS, dtype=torch.float64)).tolist():
         line = torch.stack([torch.full_like(axis, at), axis], 1)
         start = torch.tensor([[at, float(axis.mean())]]).expand(DRAWN, 2)
-        filled = model.fill(start, _first(), generator=s.generator(), **s.given(given(start)))
+        filled = model.fill(start, torch.tensor([True, False]), generator=s.generator(), **s.given(given(start)))
         exact = exact and filled.exact
         real = None if truth is None else normalised(truth(line), axis)
         found.append(Cut(at, normalised(nats(line), axis), filled.x[:, 1].cpu(), real))
@@ -83,10 +86,6 @@ def _cuts(model: Fills, density: HasDensity, s: Subject) -> Drawing:  # type: ig
         f" density;{dashed} shaded: {DRAWN} completions of each, {'exact' if exact else 'approximate'} draws."
     )
     return Drawing("conditionals", made, caption, "Conditional densities of the second coordinate.")
-
-
-def _first() -> Array:
-    return torch.tensor([True, False])
 
 
 def normalised(nats: Tensor, axis: Tensor) -> Tensor:

@@ -122,6 +122,6 @@ def _around(s: Subject) -> Window:
 
 def _surface(model: HasEnergy, s: Subject) -> Iterator[Drawing]:
     window = _around(s)
-    made = surface(energy_of(model, s, window.grid(140)), window, s.data(POINTS), colour=s.colour)
+    made = surface(energy_of(model, s, window.grid(140)), window, s.data(POINTS))
     caption = "The energy over the plane, a line for each nat, and validation data on it."
     yield Drawing("surface", made, caption, "Energy surface.")

@@ -84,7 +84,7 @@ class Subject:
         """Their classes where they are known, (num,)."""
         valid = self.dataset.valid
         known = valid.labels if valid.cond is None else valid.cond
-        return known[:num] if known is not None and self.dataset.classes else None
+        return None if known is None or known.is_floating_point() or not self.dataset.classes else known[:num]
 
     def given(self, cond: Tensor | None) -> dict[str, Any]:
         """The condition as a keyword, for methods that unconditional models may have without one."""
@@ -95,5 +95,6 @@ class Subject:
         return torch.Generator(self.model.device).manual_seed(seed)
 
     def pixels(self, x: Tensor) -> Pixels:
-        """Images as bytes: (B, H, W, C)."""
-        return to_pixels(x.cpu(), self.model.spec)
+        """Images as bytes, (B, H, W, C); real ones from black to white as the data reach, so that equal values look equal."""
+        spec, few = self.model.spec, self.data(1000)
+        return to_pixels(x, spec, limits=None if spec.support.discrete else (float(few.min()), float(few.max())))

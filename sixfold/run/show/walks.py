@@ -26,8 +26,9 @@ def walks(s: Subject) -> Section | None:
     if not isinstance(s.model, HasPrior) or isinstance(s.model, HasLatent) or not (s.is_image or s.is_plane):
         return None
     count, stops = (WALKS, STOPS) if s.is_image else (PATHS, FINE)
-    z = torch.randn(2, count, s.model.latent, generator=torch.Generator().manual_seed(0))
     cond = s.cond(count)
+    count = count if cond is None else len(cond)
+    z = torch.randn(2, count, s.model.latent, generator=torch.Generator().manual_seed(0))
     way = slerp(z[0], z[1], torch.linspace(0, 1, stops)).transpose(0, 1)  # (count, stops, Z)
     x = s.model.decode(way.flatten(0, 1), None if cond is None else cond.repeat_interleave(stops, 0)).cpu()
     said = "between two draws of the prior, along a great circle"
