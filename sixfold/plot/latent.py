@@ -27,6 +27,7 @@ def latent_map(
     classes: int = 0,
     colour: str = "#444444",
     title: str = "",
+    size: float = 5,
 ) -> None:
     """Codes as points, (M, 2), coloured by class.
 
@@ -37,10 +38,11 @@ def latent_map(
         classes: how many there are.
         colour: of points without a class.
         title: above the map.
+        size: of the points.
     """
     palette = class_colours(classes)
     shades = colour if labels is None else [palette[int(k)] for k in labels]
-    axes.scatter(codes[:, 0].numpy(), codes[:, 1].numpy(), s=5, c=shades, alpha=0.6, linewidths=0, rasterized=True)
+    axes.scatter(codes[:, 0].numpy(), codes[:, 1].numpy(), s=size, c=shades, alpha=0.6, linewidths=0, rasterized=True)
     low, high = codes.double().quantile(0.005, 0), codes.double().quantile(0.995, 0)
     room = 0.1 * (high - low).clamp_min(1e-9)
     axes.set(xlim=(float((low - room)[0]), float((high + room)[0])), ylim=(float((low - room)[1]), float((high + room)[1])))

@@ -20,6 +20,7 @@ CODED = 1500  # data that are mapped
 SIDE = 13  # images along a side of the manifold
 DIMS = 6  # elements of the code that are traversed
 STOPS = 9  # images in a row
+SMALL = 16  # pixels a side below which images need a gap to be told apart
 LINE = 60  # points along a line
 TAIL = 0.01  # share of the prior that lies beyond each end of a traversal
 PAIRS = 6
@@ -87,7 +88,8 @@ def _class_of(s: Subject) -> str:
 
 def _of_images(model: HasPrior, s: Subject, mean: Tensor) -> Iterator[Drawing]:
     if model.latent == 2:
-        drawn = sheet(s.pixels(_decode(model, lattice(SIDE), s.cond(1))), SIDE, gap=0, foot="z₁ →    (z₂ grows upwards)")
+        pixels = s.pixels(_decode(model, lattice(SIDE), s.cond(1)))
+        drawn = sheet(pixels, SIDE, gap=int(pixels.shape[1] < SMALL), foot="z₁ →    (z₂ grows upwards)")
         caption = f"Manifold: images{_class_of(s)} of codes on a grid; each cell holds 1/{SIDE**2} of the prior."
         yield Drawing("manifold", drawn, caption, f"{SIDE} by {SIDE} decoded images.")
         yield _map(s, mean)
@@ -106,7 +108,7 @@ def _map(s: Subject, mean: Tensor) -> Drawing:
     made = figure(HALF, HALF * 0.82)
     ratios = [4.6, 0.8] if labels is not None else [1.0]
     axes = made.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0]
-    latent_map(axes[0], mean, labels, classes=len(names), colour=s.colour)
+    latent_map(axes[0], mean, labels, classes=len(names), colour=s.colour, size=5 if len(mean) > 500 else 14)
     coordinates(axes[0], "z")
     if labels is not None:
         class_legend(axes[1], names)
