@@ -46,6 +46,11 @@ def draws(num: int, seed: int = 0) -> Draws:
     return Draws(num, generator=generator(seed), dtype=torch.float64)
 
 
+def flagged(labels: Tensor) -> Tensor:
+    """What the network sees of three classes: which one, and that it is shown."""
+    return torch.cat([torch.eye(3)[labels], torch.ones(len(labels), 1)], 1).double()
+
+
 def column(values: Tensor) -> Tensor:
     return values.unsqueeze(1)
 
@@ -164,7 +169,7 @@ def test_gradient_of_the_loss_leads_to_the_optimum(q: float, sign: int) -> None:
 @pytest.mark.parametrize("spec", [PLANE, CLASSES, IMAGE], ids=["plane", "classes", "image"])
 def test_loss_is_edms_of_the_denoiser_that_the_energy_implies(spec: DataSpec) -> None:
     """(s^2 + 1) / s^2 |D - y|^2 with x = y + s n and D = x - s^2 dE/dx by functional derivatives, value and gradients."""
-    model = shaken(spec)
+    model = shaken(spec, drop=0.0)
     shown: list[tuple[Tensor, Tensor, Tensor | None]] = []
     hook = model.network.register_forward_pre_hook(lambda _, args: shown.append(args))
     cond = torch.tensor([0, 2, 1, 1]) if spec.cond.kind == "classes" else None
@@ -175,7 +180,7 @@ def test_loss_is_edms_of_the_denoiser_that_the_energy_implies(spec: DataSpec) ->
     z, y = z.detach(), model.codec.encode(x, draws(4))[0]
     rows = [-1] + [1] * (z.ndim - 1)
     s = (-log_snr / 2).exp()
-    assert given is None or torch.equal(given, torch.eye(3, dtype=torch.float64)[cond])
+    assert given is None or torch.equal(given, flagged(cond))
 
     def energy(x: Tensor) -> Tensor:
         state = x / (1 + s**2).sqrt().reshape(rows)
@@ -196,7 +201,7 @@ def test_loss_is_edms_of_the_denoiser_that_the_energy_implies(spec: DataSpec) ->
 def test_first_model_is_the_standard_normal() -> None:
     model = DSM(IMAGE, channels=8).double()
     z = normal(5, 1, 8, 8)
-    given = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
+    given = flagged(torch.tensor([0, 1, 2, 0, 1]))
     for place in torch.tensor([-8.0, 0.0, 6.0], dtype=torch.float64):
         torch.testing.assert_close(model._energy(z, place, given), z.square().flatten(1).sum(1) / 2)
         assert not model.velocity(z, place, given).any()
@@ -244,7 +249,7 @@ def test_the_mixtures_denoiser_is_that_of_its_modes() -> None:
         near = WEIGHTS.log() - (z[:, None] - alpha[0] * MEANS).square().sum(2) / (2 * var)
         own = MEANS + (alpha[0] * WIDTH**2 / var) * (z[:, None] - alpha[0] * MEANS)
         expected = (near.softmax(1)[:, :, None] * own).sum(1)
-        torch.testing.assert_close(model._denoiser(None)(z, torch.tensor(t, dtype=torch.float64)), expected)
+        torch.testing.assert_close(model._denoiser(None, 1.0)(z, torch.tensor(t, dtype=torch.float64)), expected)
 
 
 @pytest.mark.parametrize("t", [None, 0.5])
@@ -281,7 +286,7 @@ def test_adjusted_moves_leave_the_mixture_unchanged_and_unadjusted_ones_do_not(t
     start = mixture_draws(4000, alpha, sigma)
 
     def p_value(metropolis: bool) -> tuple[float, float]:
-        chain = Way(1, "langevin", moves=20, step=3.0, metropolis=metropolis, spacing="time")
+        chain = Way(1, "langevin", moves=20, step=3.0, metropolis=metropolis, spacing="time", guidance=1.0)
         moved = model._moved(start, log_snr, None, chain, draws(4000, seed=4))
         assert float((moved != start).any(1).double().mean()) > 0.9
         fresh = mixture_draws(8000, *level(model, t, 8000))[4000:]
@@ -348,9 +353,58 @@ def test_images_end_in_the_mean_given_the_last_state() -> None:
         model.network.register_forward_pre_hook(lambda _, args, seen=states: seen.append(args[0].detach()))
         x = model.sample(3, cond=1, steps=4, generator=generator())
         if spec.support.discrete:
-            mean = model._denoiser(model._given(torch.tensor([1, 1, 1])))(states[4], torch.tensor(0.0, dtype=torch.float64))
+            mean = model._denoiser(model._given(torch.tensor([1, 1, 1])), 1.0)(states[4], torch.tensor(0.0, dtype=torch.float64))
             assert torch.equal(x, model.codec.decode(mean))
         assert len(states) == (6 if spec.support.discrete else 4)
+
+
+# Conditions that are weighted
+
+
+CENTRES = torch.tensor([[0.0, 2.0], [2.0, 0.0], [-1.0, -1.0]], dtype=torch.float64)
+
+
+def guided(**options: Any) -> DSM:
+    """Classes N(c, 1 / 2) at three centres; what is seen without a class is N(0, 1)."""
+
+    def energy(z: Tensor, alpha: Tensor, sigma: Tensor, cond: Tensor | None) -> Tensor:
+        assert cond is not None
+        shown, var = cond[:, 3], torch.where(cond[:, 3] > 0, alpha**2 / 2, alpha**2) + sigma**2
+        return 1 + (z - column(alpha * shown) * (cond[:, :3] @ CENTRES)).square().sum(1) / (2 * var)
+
+    return told(energy, CLASSES, **options)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+def test_moves_under_guidance_leave_the_weighted_gaussian_unchanged(guidance: float) -> None:
+    """exp(-(E + w (E_c - E))) of Gaussians is one: of precision (1 - w) / v + w / v_c, where w E_c pulls to its centre.
+
+    Means to 0.1 and variances to 12%, five errors of 2000 draws at least; starts are far away.
+    """
+    model = guided()
+    t, labels = torch.tensor(0.3, dtype=torch.float64), torch.ones(2000, dtype=torch.long)
+    alpha, sigma = (float(c) for c in model.schedule(t))
+    v, own = alpha**2 + sigma**2, alpha**2 / 2 + sigma**2
+    precision = (1 - guidance) / v + guidance / own
+    mean = guidance / own * alpha * CENTRES[1] / precision
+    chain = Way(1, "langevin", moves=60, step=1.0, metropolis=True, spacing="time", guidance=guidance)
+    moved = model._moved(normal(2000, 2), model.schedule.log_snr(t), flagged(labels), chain, draws(2000, seed=1))
+    torch.testing.assert_close(moved.mean(0), mean, rtol=0, atol=0.1)
+    torch.testing.assert_close(moved.var(0), torch.full((2,), 1 / precision, dtype=torch.float64), rtol=0.16, atol=0)
+    score = -(moved - mean) * precision  # what the guided denoiser is to follow
+    denoised = model._denoiser(flagged(labels), guidance)(moved, t)
+    torch.testing.assert_close(denoised, (moved + sigma**2 * score) / alpha)
+
+
+def test_condition_is_hidden_at_the_stated_share() -> None:
+    """Of 3000 conditions 600, give or take five binomial deviations: false alarm below 1e-6."""
+    model, seen = shaken(CLASSES, drop=0.2), []
+    model.network.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
+    labels = torch.randint(3, (3000,), generator=generator())
+    model.loss(Batch(normal(3000, 2), draws(3000), labels), "model")
+    hidden = seen[0].abs().sum(1) == 0
+    assert int(hidden.sum()) == pytest.approx(600, abs=5 * math.sqrt(3000 * 0.2 * 0.8))
+    assert torch.equal(seen[0][~hidden], flagged(labels[~hidden]))
 
 
 # The density
@@ -377,7 +431,7 @@ def test_each_class_has_its_own_constant() -> None:
     def energy(z: Tensor, alpha: Tensor, sigma: Tensor, cond: Tensor | None) -> Tensor:
         assert cond is not None
         var = alpha**2 * WIDTH**2 + sigma**2
-        return 1 + cond @ extra + (z - column(alpha) * (cond @ means)).square().sum(1) / (2 * var)
+        return 1 + cond[:, :3] @ extra + (z - column(alpha) * (cond[:, :3] @ means)).square().sum(1) / (2 * var)
 
     model, x, labels = told(energy, CLASSES), normal(9, 2), torch.arange(9) % 3
     alpha, sigma = level(model, 0.0, 9)
@@ -422,5 +476,9 @@ def test_refusals() -> None:
             model.energy(normal(2, 2), t)
     with pytest.raises(Unsupported, match="Use energy"):
         shaken(IMAGE).score(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), cond=1)
+    with pytest.raises(Unsupported, match="this model has no condition"):
+        model.sample(2, guidance=2.0)
+    with pytest.raises(Unsupported, match="always shown its condition"):
+        shaken(CLASSES, drop=0.0).sample(2, cond=1, guidance=2.0)
     with pytest.raises(Unsupported, match="unet"):
         DSM(PLANE, network="unet")

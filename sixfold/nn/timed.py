@@ -54,6 +54,22 @@ class TimedMLP(nn.Module):
         return features
 
 
+def flagged(features: Tensor | None, shown: Tensor) -> Tensor | None:
+    """Features of a condition, (B, C), and a flag that it is shown, (B, C + 1); zeros where ``shown``, (B,), is 0."""
+    return None if features is None else torch.cat([features, torch.ones_like(features[:, :1])], 1) * shown.unsqueeze(1)
+
+
+def check_guidance(guidance: float, cond: Tensor | None, drop: float) -> None:
+    """Whether a model trained with this share of hidden conditions can weigh this one otherwise than by 1.
+
+    Raises:
+        Unsupported: for guidance without a condition, or of a model that was always shown it.
+    """
+    if guidance != 1 and (cond is None or not drop):
+        why = "this model has no condition" if cond is None else "this model was always shown its condition (drop=0)"
+        raise Unsupported(f"{why}, so it cannot be guided; got guidance={guidance:g}. Leave guidance at 1.")
+
+
 def timed_network(
     name: NetworkName,
     spec: DataSpec,

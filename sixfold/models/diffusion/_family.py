@@ -46,6 +46,7 @@ from sixfold.core.likelihood import Estimate, Kind, LogProb, Lower, Measure, Num
 from sixfold.core.model import Array, Batch, GenerativeModel, Split, Terms, Trajectory
 from sixfold.core.signature import Count, NonNegative, Share
 from sixfold.core.spec import DataSpec
+from sixfold.nn.timed import check_guidance, flagged
 from sixfold.prob.codecs import Chain, Codec
 from sixfold.prob.schedules import Schedule, Spacing, columns, noisy, split
 from sixfold.solve.diffusion import Denoiser, Sampler, walk
@@ -264,9 +265,7 @@ class Diffusion(GenerativeModel, ABC):
 
     def _denoiser(self, num: int, cond: Tensor | None, guidance: float) -> Denoiser:
         """E[u | z] at a time, within the data's range where that is bounded; guidance mixes it with the unconditional."""
-        if guidance != 1 and (cond is None or not self.drop):
-            why = "this model has no condition" if cond is None else "this model was always shown its condition (drop=0)"
-            raise Unsupported(f"{why}, so it cannot be guided; got guidance={guidance:g}. Leave guidance at 1.")
+        check_guidance(guidance, cond, self.drop)
         shown, limits = self._given(cond, self._shown(num)), self._limits()
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
@@ -300,9 +299,8 @@ class Diffusion(GenerativeModel, ABC):
         return noisy(u, log_snr, draws.normal(*self.spec.shape))
 
     def _given(self, cond: Tensor | None, shown: Tensor) -> Tensor | None:
-        """Features of the condition and a flag that it is shown, (B, C + 1); zeros where ``shown``, (B,), is 0."""
-        features = self.spec.cond.features(cond, shown)
-        return None if features is None else torch.cat([features, torch.ones_like(features[:, :1])], 1) * shown.unsqueeze(1)
+        """Features of the condition and a flag that it is shown, (B, C + 1)."""
+        return flagged(self.spec.cond.features(cond, shown), shown)
 
     def _shown(self, num: int) -> Tensor:
         return torch.ones(num, device=self.device, dtype=self.dtype)

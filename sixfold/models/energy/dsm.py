@@ -11,9 +11,10 @@ z + alpha F is small where data are, at every level, which tells regions apart w
 same network with z.F alone ended 1.6 nats above the truth, and the residual 0.08.
 
 What an energy buys over a score are ratios: Langevin proposals are taken or left by the rule of Metropolis, so that each level's
-chains leave exp(-E(.; l)) unchanged; and data are ranked without solving a flow. Each level has a free constant of its own, and
-each condition: energies compare at one level and under one condition. The model is exp(-E(.; l_max)) / Z, data with the noise
-exp(-l_max / 2) left in them. Images go through a U-Net, all else through an MLP.
+chains leave exp(-E(.; l)) unchanged, also where the energy of a condition is weighted (guidance); and data are ranked without
+solving a flow. Each level has a free constant of its own, and each condition: energies compare at one level and under one
+condition. The model is exp(-E(.; l_max)) / Z, data with the noise exp(-l_max / 2) left in them. Images go through a U-Net, all
+else through an MLP.
 
 Can: draw by annealed Langevin chains, or by the flow of the denoiser in some 20 gradients; be conditioned; score and rank data;
 say how likely they are in up to two real dimensions, where Z is found by quadrature. Cannot: give Z in more dimensions, where
@@ -29,7 +30,7 @@ Differs: the energy knows the noise level (that of Li et al. is divided by sigma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -40,9 +41,9 @@ from sixfold.core.draws import Draws
 from sixfold.core.errors import BadInput, Unsupported
 from sixfold.core.likelihood import Kind, LogProb, Measure, Numerical, Unnormalised
 from sixfold.core.model import Array, Batch, DataSpec, GenerativeModel, Split, Terms, Trajectory
-from sixfold.core.signature import Count, Natural, Positive
+from sixfold.core.signature import Count, Natural, NonNegative, Positive, Share
 from sixfold.models.energy._family import BOX, digest, log_z
-from sixfold.nn.timed import NetworkName, timed_network
+from sixfold.nn.timed import NetworkName, check_guidance, flagged, timed_network
 from sixfold.prob.codecs import Centred, CodecName, codec_for
 from sixfold.prob.schedules import Schedule, Spacing, columns, noisy, split
 from sixfold.solve.diffusion import Denoiser, Sampler, walk
@@ -62,6 +63,7 @@ class Way(NamedTuple):
     step: float
     metropolis: bool
     spacing: Spacing
+    guidance: float
 
 
 class DSM(GenerativeModel):
@@ -79,6 +81,7 @@ class DSM(GenerativeModel):
         blocks: residual blocks of each of its stages, down and up.
         patch: side of the squares of pixels that it starts from; more is faster and coarser.
         attention: whether positions at its lowest resolution look at each other.
+        drop: share of conditions hidden in training, so that sampling can weigh the condition; more costs fidelity to it.
         log_snr_max: log-SNR of the cleanest state, whose law is the model; more leaves less noise, exp(-log_snr_max / 2), in it
             and makes regions harder to weigh against each other.
         log_snr_min: log-SNR of the noisiest state, where sampling starts; it should be close to pure noise.
@@ -110,17 +113,19 @@ class DSM(GenerativeModel):
         blocks: Count = 1,
         patch: Count = 2,
         attention: bool = True,
+        drop: Share = 0.1,
         log_snr_max: float = 6.0,
         log_snr_min: float = -8.0,
         codec: CodecName = "auto",
     ) -> None:
         super().__init__(spec)
+        self.drop = drop
         self.codec = codec_for(spec, "unit" if codec == "auto" and spec.support.discrete else codec)
         self.schedule = Schedule("log-normal", log_snr_max, log_snr_min, centre, spread)
         self.network = timed_network(
             network,
             spec,
-            cond=spec.cond.size,
+            cond=spec.cond.size + 1 if spec.cond.kind != "none" else 0,
             width=width,
             depth=depth,
             fourier=fourier,
@@ -140,11 +145,13 @@ class DSM(GenerativeModel):
         u, _ = self.codec.encode(batch.x, batch.draws)
         log_snr = self.schedule.log_snr(batch.draws.stratified())
         z, v = noisy(u, log_snr, batch.draws.normal(*self.spec.shape))
-        return Terms((self.velocity(z, log_snr, self._given(batch.cond)) - v).square().flatten(1).mean(1))
+        shown = (batch.draws.uniform() >= self.drop).to(u.dtype)
+        return Terms((self.velocity(z, log_snr, self._given(batch.cond, shown)) - v).square().flatten(1).mean(1))
 
-    def _given(self, cond: Tensor | None) -> Tensor | None:
-        """Features of the condition, (B, C)."""
-        return self.spec.cond.features(cond, torch.empty(0, device=self.device, dtype=self.dtype))
+    def _given(self, cond: Tensor | None, shown: Tensor | None = None) -> Tensor | None:
+        """Features of the condition and a flag that it is shown, (B, C + 1); by default to all rows."""
+        features = self.spec.cond.features(cond, torch.empty(0, device=self.device, dtype=self.dtype))
+        return None if features is None else flagged(features, features.new_ones(len(features)) if shown is None else shown)
 
     def velocity(self, z: Tensor, log_snr: Tensor, given: Tensor | None) -> Tensor:
         """v_hat, (B, *shape), of states at one log-SNR for all, (), or one a row, (B,), given features of a condition.
@@ -271,6 +278,7 @@ class DSM(GenerativeModel):
         step: Positive = 1.0,
         metropolis: bool = True,
         spacing: Spacing = "log-snr",
+        guidance: NonNegative = 1.0,
     ) -> Tensor:
         """Draws in data space, (num, *shape): a walk from noise to the cleanest state, for data with levels the mean given it.
 
@@ -287,12 +295,15 @@ class DSM(GenerativeModel):
             metropolis: take or leave each move by its energy, which leaves exp(-E) unchanged; without, moves widen it.
             spacing: of the levels: even in time, quadratic (finer towards the data), even in log-SNR, or even in the seventh
                 root of the noise's share (karras).
+            guidance: weight w of the condition in the energy E(z) + w (E(z | c) - E(z)); 1 is the model's own, more makes draws
+                more typical of it and less diverse, 0 ignores it. Any but 1 takes twice the gradients.
 
         Raises:
             BadInput: for a condition that ``spec`` does not describe, or langevin without moves.
+            Unsupported: for guidance of a model that has no condition, or was always shown it.
             Diverged: when a move leaves the finite numbers.
         """
-        *_, (_, x) = self._walk(num, cond, generator, Way(steps, sampler, moves, step, metropolis, spacing))
+        *_, (_, x) = self._walk(num, cond, generator, Way(steps, sampler, moves, step, metropolis, spacing, guidance))
         return self.codec.decode(x)
 
     @torch.no_grad()
@@ -309,6 +320,7 @@ class DSM(GenerativeModel):
         step: Positive = 1.0,
         metropolis: bool = True,
         spacing: Spacing = "log-snr",
+        guidance: NonNegative = 1.0,
     ) -> Trajectory:
         """``frames`` states on the way from noise to the draws that :meth:`sample` gives for the same arguments.
 
@@ -317,9 +329,9 @@ class DSM(GenerativeModel):
             frames: how many states, at steps as evenly spaced as they can be; the last is the sample itself.
             cond: condition, one for all or one a draw.
             generator: source of randomness.
-            steps, sampler, moves, step, metropolis, spacing: as in :meth:`sample`.
+            steps, sampler, moves, step, metropolis, spacing, guidance: as in :meth:`sample`.
         """
-        states = list(self._walk(num, cond, generator, Way(steps, sampler, moves, step, metropolis, spacing)))
+        states = list(self._walk(num, cond, generator, Way(steps, sampler, moves, step, metropolis, spacing, guidance)))
         kept = [states[i] for i in torch.linspace(len(states) - 1, 0, frames).round().long().flip(0)]
         return Trajectory(torch.stack([t for t, _ in kept]), torch.stack([self.codec.decode(z).to(self.dtype) for _, z in kept]))
 
@@ -330,26 +342,28 @@ class DSM(GenerativeModel):
         if way.sampler == "langevin" and not way.moves:
             raise BadInput("langevin walks by its moves alone; got moves=0. Use moves=5, or sampler='dpm++2m'.")
         draws, times = self.draws(num, generator), self.schedule.grid(way.steps, way.spacing)
-        given = self._given(self.take_cond(cond, num))
+        cond = self.take_cond(cond, num)
+        check_guidance(way.guidance, cond, self.drop)
+        given = self._given(cond)
         start = draws.normal(*self.spec.shape)
         yield times[0], start
-        denoiser = self._denoiser(given)
+        denoiser = self._denoiser(given, way.guidance)
         for t, z in self.told(zip(times[1:], self._states(start, times, given, way, draws), strict=True), way.steps):
             yield t, denoiser(z, t) if t == 0 and self.spec.support.discrete else z
 
-    def _denoiser(self, given: Tensor | None) -> Denoiser:
-        """E[u | z] at a time: alpha z - sigma v_hat."""
+    def _denoiser(self, given: Tensor | None, guidance: float) -> Denoiser:
+        """E[u | z] at a time: alpha z - sigma v_hat, of the guided energy."""
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
             log_snr = self.schedule.log_snr(t)
             alpha, sigma = split(log_snr)
-            return alpha * z - sigma * self.velocity(z, log_snr, given)
+            return alpha * z - sigma * _guided(partial(self.velocity, z, log_snr), given, guidance)
 
         return denoise
 
     def _states(self, z: Tensor, times: Tensor, given: Tensor | None, way: Way, draws: Draws) -> Iterator[Tensor]:
         """The states at ``times[1:]``, one after the other."""
-        step = partial(walk, denoiser=self._denoiser(given), schedule=self.schedule, draws=draws)
+        step = partial(walk, denoiser=self._denoiser(given, way.guidance), schedule=self.schedule, draws=draws)
         if not way.moves:
             assert way.sampler != "langevin"
             yield from step(way.sampler, z=z, times=times)
@@ -364,7 +378,18 @@ class DSM(GenerativeModel):
         """States some Langevin steps further on at one noise level."""
         size = way.step * BEST * float((-log_snr).sigmoid()) * self.spec.dims ** (-1 / 3)
         kernel = Kernel(size, metropolis=way.metropolis)
-        return langevin(lambda u: self._energy(u, log_snr, given), z, draws, kernel, steps=way.moves).u
+
+        def energy(u: Tensor) -> Tensor:
+            return _guided(partial(self._energy, u, log_snr), given, way.guidance)
+
+        return langevin(energy, z, draws, kernel, steps=way.moves).u
+
+
+def _guided(of: Callable[[Tensor | None], Tensor], given: Tensor | None, guidance: float) -> Tensor:
+    """An energy or its gradient, E(z) + w (E(z | c) - E(z)), as a function of the condition's features, (B, C + 1)."""
+    if guidance == 1 or given is None:
+        return of(given)
+    return torch.lerp(of(torch.zeros_like(given)), of(given), guidance)
 
 
 PRESETS = {
