@@ -4,9 +4,11 @@
 
 Each factor is a Bernoulli (binary), a categorical (tokens and few levels), a mixture of discretised logistics (many levels) or a
 mixture of Gaussians (real data, standardised). A hidden unit sees the first m elements of an order, an output hears only units
-that see less than it may. The likelihood is exact and takes one pass an order; a sample takes the arithmetic of one pass. It can
-be conditioned on classes or a vector and completes data, exactly where the known elements come first in every order. It gives
-no code of a datum.
+that see less than it may.
+
+Can: say how likely data are, exactly, in one pass an order; sample with the arithmetic of one pass; complete data, exactly where
+the known elements come first in every order; be conditioned on classes or a vector. Cannot: give a code of a datum; draw all
+elements at once, as each waits for those before it; know that pixels are neighbours.
 
 Training takes one random order for each datum, whose mean loss is at least that of the mixture (Jensen) and costs the same for
 any number of orders; validation and ``log_prob`` take the mixture.

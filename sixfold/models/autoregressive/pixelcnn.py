@@ -4,9 +4,11 @@
 
 Each factor is a Bernoulli (binary), a categorical or a mixture of discretised logistics (levels), a categorical (tokens) or a
 mixture of Gaussians (real images, standardised). Two stacks, of rows above and of the row to the left, together see every pixel
-before: there is no blind spot. Channels of a pixel follow each other, and with ``patch`` above 1 so do the pixels of a patch. The
-likelihood is exact and takes one pass, a sample the arithmetic of one pass. It can be conditioned on classes or a vector and
-completes images, exactly where the known pixels come first. It gives no code of an image.
+before: there is no blind spot. Channels of a pixel follow each other, and with ``patch`` above 1 so do the pixels of a patch.
+
+Can: say how likely an image is, exactly, in one pass; sample with the arithmetic of one pass; complete images, exactly where the
+known pixels come first; be conditioned on classes or a vector. Cannot: give a code of an image; draw all pixels at once, as each
+waits for those before it; take data without rows and columns.
 
 Source:  Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), arXiv:1606.05328, section 2.
          Logistics: PixelCNN++ (Salimans et al., 2017), arXiv:1701.05517, section 2.1.

@@ -5,8 +5,11 @@
 Each factor is a Bernoulli (binary), a categorical (tokens, levels), a mixture of discretised logistics (levels) or of Gaussians
 (real data, standardised). Patches of an image are read as text is; within one a small masked network goes on element by element,
 so that the likelihood is exact for any size of patch, and takes one pass. The class or vector c enters with the first token,
-which every later one attends to. A sample keeps keys and values and takes the arithmetic of one pass in D steps. It completes
-data, exactly where the known elements come first. It gives no code of a datum.
+which every later one attends to. A sample keeps keys and values and takes the arithmetic of one pass in D steps.
+
+Can: say how likely data are, exactly, in one pass; take images, sequences and tokens; complete data, exactly where the known
+elements come first; be conditioned on classes or a vector. Cannot: give a code of a datum; draw all elements at once; make long
+sequences cheap, as attention grows with the square of their length.
 
 Source:  Attention Is All You Need (Vaswani et al., 2017), arXiv:1706.03762. Generative Pretraining from Pixels (Chen et al.,
          2020): a decoder on pixels. MADE (Germain et al., 2015), arXiv:1502.03509: within a patch.

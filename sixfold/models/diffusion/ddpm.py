@@ -4,9 +4,12 @@
 
 u is the datum behind its codec: standardised, or dequantised and scaled to [-1, 1]. The target is eps, u,
 v = alpha eps - sigma u, or eps - u; time is uniform, and how much of it goes to each noise level is the schedule's choice. Any
-shape, which the network flattens; conditional on classes or vectors, with guidance. Two likelihoods, a lower bound of ancestral
-sampling and the density of the probability flow, are written out with what diffusion models share. Sampling takes many network
-calls, and there is no short code of a datum.
+shape, which the network flattens. Two likelihoods, a lower bound of ancestral sampling and the density of the probability flow,
+are written out with what diffusion models share.
+
+Can: bound how likely data are, and give the density of its flow numerically for few real dimensions; trade samples' quality for
+network calls; be conditioned on classes or vectors, with guidance. Cannot: sample in few network calls; give a short code of a
+datum; take tokens; see that pixels are neighbours.
 
 Source:  Denoising Diffusion Probabilistic Models (Ho, Jain & Abbeel, 2020), arXiv:2006.11239, Algorithms 1 and 2.
          v: Progressive Distillation (Salimans & Ho, 2022), arXiv:2202.00512. Stratified times: Variational Diffusion Models

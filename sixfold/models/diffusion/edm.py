@@ -6,9 +6,12 @@
 d is the standard deviation of the data. Here the codec divides by it, so that d = 1, s is sigma / alpha of a variance preserving
 state z = c_in x, and F is -v. Whatever else the network may be asked for is the same denoiser with another weight of its error:
 eps (ddpm), or the velocity of straight paths (flow). The flow's uniform time is the schedule "rectified", its logit-normal time
-is log-normal noise. Images go through a U-Net and anything else through an MLP; conditional on classes or vectors, with guidance.
-The likelihoods are those of every diffusion model: a lower bound, in bits per dimension of dequantised images as well, and the
-probability flow. Sampling takes some 20 network calls, and there is no short code of a datum.
+is log-normal noise. Images go through a U-Net and anything else through an MLP. The likelihoods are those of every
+diffusion model: a lower bound, in bits per dimension of dequantised images as well, and the probability flow.
+
+Can: sample in some 20 network calls; bound how likely data are, and give the density of its flow numerically for few real
+dimensions; be conditioned on classes or vectors, with guidance. Cannot: sample in one call; give a short code of a datum; take
+tokens.
 
 Source:  Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila & Laine, 2022),
          arXiv:2206.00364, Table 1 and Section 5. flow: Flow Straight and Fast (Liu, Gong & Liu, 2022), arXiv:2209.03003; Flow

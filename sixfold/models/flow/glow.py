@@ -8,7 +8,11 @@ log |det| is a sum of log-scales, and H W log |det W| of a 1x1 convolution. The 
 from what goes on, and the code is what this makes a standard normal of. The code is one vector, (B, D), the coarsest scale first;
 at 0 each part is the mode of its normal, given the coarser ones. Images whose sides halve ``levels`` times, conditional on
 classes or vectors. Discrete data are dequantised, and the density of the dequantised data bounds their probability from
-below. No step makes the code smaller, so that every pixel's noise is carried through all steps of its scale.
+below.
+
+Can: say how likely real images are, exactly, in one pass; sample and encode in one pass each, without loss; be conditioned on
+classes or vectors. Cannot: make the code smaller, so that every pixel's noise is carried through all steps of its scale; take
+tokens, or images whose sides are odd.
 
 Source:  Glow: Generative Flow with Invertible 1x1 Convolutions (Kingma & Dhariwal, 2018), arXiv:1807.03039, Section 3, Table 1.
          Multi-scale architecture: Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803, Section 3.6.

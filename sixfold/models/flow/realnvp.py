@@ -4,8 +4,11 @@
     f_i:  actnorm,  then a learned linear mixing,  then  y_a = x_a,  y_b = x_b * exp(s(x_a)) + t(x_a)          Eq. (7), (8)
 
 Trained by maximum likelihood. Vectors, tables and flattened images, conditional on classes or vectors. Discrete data are
-dequantised, and the density of the dequantised data bounds their probability from below. It cannot tear the plane apart: the
-map is continuous both ways, so separate modes stay joined by thin filaments, and images know nothing of their grid here.
+dequantised, and the density of the dequantised data bounds their probability from below.
+
+Can: say how likely real data are, exactly, in one pass; sample and encode in one pass each, without loss; be conditioned on
+classes or vectors. Cannot: tear the plane apart: the map is continuous both ways, so separate modes stay joined by thin
+filaments; know of images' grid; make the code smaller than the datum.
 
 Source:  Density estimation using Real NVP (Dinh, Sohl-Dickstein & Bengio, 2017), arXiv:1605.08803, Section 3.
          Mixing and actnorm: Glow (Kingma & Dhariwal, 2018), arXiv:1807.03039, Sections 3.1 and 3.2.

@@ -11,9 +11,11 @@ normalises over the batch: penalties are of each datum's own gradient, and pairs
 and one generated datum, so no loss couples the batch.
 
 Vectors, tables and images, conditional on classes or vectors. Discrete data are dequantised for the critic, and samples
-are floored back to levels. A sample costs one pass of one network. There is no likelihood, no code of a given datum, and no
-number that says how good the model is: the two losses only say who is ahead. Separate modes stay joined by a few points,
-for G is continuous.
+are floored back to levels.
+
+Can: sample in one pass of one network; show how draws change as their codes do; be conditioned on classes or vectors. Cannot: say
+how likely a datum is, or give its code; say how good the model is, as the two losses only say who is ahead; keep separate modes
+apart, which stay joined by a few points, for G is continuous.
 
 Source:  The GAN is dead; long live the GAN! A modern GAN baseline (Huang, Gokaslan, Kuleshov & Tompkin, 2025), arXiv:2501.05441,
          Section 2. Preset ``nonsaturating``: Generative adversarial nets (Goodfellow et al., 2014), arXiv:1406.2661, Section 3.

@@ -12,6 +12,10 @@ w~_k = w_k / sum_j w_j there are three estimators of the encoder's gradient:
 
 The decoder's gradient is the same for all. Where q is the true posterior, stl and dreg have no noise at all.
 
+Can: what a variational autoencoder can, with a tighter bound and posteriors that need not be Gaussian. Cannot: say how far the
+bound is from the truth; train as cheaply, as each datum is decoded once for each of its codes; keep the encoder as sharp, as one
+good code of many is enough.
+
 Source:  Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), arXiv:1509.00519, Eq. (8) and (14): plain;
          Sticking the Landing (Roeder, Wu & Duvenaud, 2017), arXiv:1703.09194, section 3: stl;
          Doubly Reparameterized Gradient Estimators (Tucker et al., 2019), arXiv:1810.04152, Eq. (8): dreg.

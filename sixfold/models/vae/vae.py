@@ -7,6 +7,10 @@ given z; both networks are fully connected or convolutions over images, and may 
 term takes one draw of the code, the second is known. Where posteriors are far from Gaussian, as for points in the plane, the
 bound stays far from the truth: ``vae/iwae`` trains on a tighter one. ``log_prob`` is the tighter one for either.
 
+Can: give a short code of each datum and a datum of each code; sample in one pass; bound from below how likely data are; be
+conditioned on classes or a vector. Cannot: say how far the bound is from the truth; leave fine detail to anything but noise, as
+elements are independent given the code; use a code that the decoder has learned to ignore.
+
 Source:  Auto-Encoding Variational Bayes (Kingma & Welling, 2014), arXiv:1312.6114, Algorithm 1 and Appendix B and C.
          Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), arXiv:1509.00519, Eq. (8): ``log_prob``.
 Differs: beta weighs the KL (Higgins et al., 2017) and rises to its value over the first part of a run; SiLU networks; the
