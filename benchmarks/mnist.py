@@ -6,7 +6,7 @@ how often it names the class that was asked for, each beside the same of real te
 nearest codes name a digit, Boltzmann machines the bracket of log Z. With ``--ancestral N`` diffusion models draw N images by
 20 evaluations and N by the 1,000-step ancestral sampler, and the kernel distances of both are told with their difference.
 
-Run: python benchmarks/mnist.py runs/mine runs/other [--rows 10000] [--samples 10000] [--threads 2] [--ancestral 500]
+Run: python benchmarks/mnist.py runs/mine runs/other [--rows 10000] [--samples 10000] [--guidance 2] [--threads 2]
 """
 
 from __future__ import annotations
@@ -92,12 +92,13 @@ def sure(logits: Tensor) -> Tensor:
     return logits.softmax(1).amax(1)
 
 
-def samples(model: GenerativeModel, labelled: Dataset, space: Features, count: int) -> Facts:
+def samples(model: GenerativeModel, labelled: Dataset, space: Features, count: int, guidance: float) -> Facts:
     asked = torch.arange(count) % model.spec.cond.size if model.spec.cond.kind == "classes" else None
     started = time.perf_counter()
-    model.sample(IMAGES, cond=None if asked is None else asked[:IMAGES], generator=generator())
+    way = {} if guidance == 1 else {"guidance": guidance}
+    model.sample(IMAGES, cond=None if asked is None else asked[:IMAGES], generator=generator(), **way)
     yield f"{IMAGES} images", f"{time.perf_counter() - started:.2f} s"
-    drawn = torch.cat(list(model.stream(count, cond=asked, generator=generator())))
+    drawn = torch.cat(list(model.stream(count, cond=asked, generator=generator(), **way)))
     yield from seen(space, labelled, space(drawn), space(real_of(labelled, model, count)), asked)
 
 
@@ -135,7 +136,7 @@ def report(path: Path, given: argparse.Namespace) -> Facts:
     yield from representation(model, labelled, given.rows)
     yield from bracket(model)
     if given.samples:
-        yield from samples(model, labelled, space, given.samples)
+        yield from samples(model, labelled, space, given.samples, given.guidance)
     if given.ancestral and model.name.startswith("diffusion/"):
         yield from ancestral(model, labelled, space, given.ancestral)
 
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders that `sixfold fit` left")
     parser.add_argument("--rows", type=int, default=10_000, help="test data that are scored")
     parser.add_argument("--samples", type=int, default=10_000, help="samples that are judged; 0 for none")
+    parser.add_argument("--guidance", type=float, default=1.0, help="weight of the class, for models that take one")
     parser.add_argument("--ancestral", type=int, default=0, help="samples of diffusion models by either sampler")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()

@@ -90,7 +90,7 @@ class PixelCNN(ChainRule):
 PRESETS = {
     "mnist": {
         "width": 64, "depth": 8, "kernel": 3, "dilate": 1, "patch": 2, "inner": 128,
-        "recipe": {"lr": 3e-3, "batch": 64, "steps": 1500, "precision": "bfloat16", "ema": 0.995},
+        "recipe": {"lr": 3e-3, "batch": 64, "minutes": 10.0, "precision": "bfloat16", "ema": 0.995},
     },
 }  # fmt: skip
 RECIPE = {"lr": 2e-3, "batch": 64, "steps": 2000}

@@ -105,7 +105,7 @@ class Transformer(ChainRule):
 PRESETS = {
     "mnist": {
         "width": 128, "depth": 4, "heads": 4, "patch": 4, "inner": 256,
-        "recipe": {"lr": 2e-3, "batch": 64, "steps": 3000},
+        "recipe": {"lr": 2e-3, "batch": 64, "minutes": 10.0},
     },
 }  # fmt: skip
 RECIPE = {"lr": 3e-3, "batch": 128, "steps": 1000}

@@ -156,19 +156,19 @@ PRESETS = {
     "flow": {"predict": "flow", "noise": "rectified"},
     "mnist": {
         "log_snr_max": 11.0,
-        "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
+        "recipe": {"steps": 5200, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
     "mnist-ddpm": {
         "predict": "eps",
         "noise": "cosine",
         "log_snr_max": 11.0,
-        "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
+        "recipe": {"steps": 5200, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
     "mnist-flow": {
         "predict": "flow",
         "noise": "rectified",
         "log_snr_max": 11.0,
-        "recipe": {"steps": 5000, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
+        "recipe": {"steps": 5200, "batch": 128, "lr": 2e-3, "ema": 0.999, "precision": "bfloat16", "betas": [0.9, 0.99]},
     },
 }
 RECIPE = {"lr": 1e-2, "batch": 1024, "steps": 1500, "ema": 0.99}

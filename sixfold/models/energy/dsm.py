@@ -394,8 +394,8 @@ def _guided(of: Callable[[Tensor | None], Tensor], given: Tensor | None, guidanc
 
 PRESETS = {
     "mnist": {
-        "centre": -0.5,
-        "recipe": {"steps": 3000, "batch": 64, "lr": 2e-3, "ema": 0.998, "precision": "bfloat16", "betas": [0.9, 0.99]},
+        "centre": -0.5, "patch": 4, "channels": 64,
+        "recipe": {"steps": 2500, "batch": 64, "lr": 3e-3, "ema": 0.998, "precision": "bfloat16", "betas": [0.9, 0.99]},
     }
-}
+}  # fmt: skip
 RECIPE = {"lr": 1e-2, "batch": 512, "steps": 1500, "ema": 0.99}

@@ -108,7 +108,7 @@ PRESETS = {
     },
     "mnist": {
         "latent": 32, "width": 512, "components": 3, "beta_warmup": 0.05,
-        "recipe": {"lr": 1e-3, "minutes": 10.0, "batch": 128},
+        "recipe": {"lr": 1e-3, "steps": 16_000, "batch": 128, "precision": "bfloat16"},
     },
 }  # fmt: skip
 RECIPE = {"lr": 2e-3, "batch": 256, "steps": 1000}
