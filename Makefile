@@ -6,10 +6,15 @@ BIN := $(VENV)/bin
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo docs test test-slow lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sixfold compare --suite demo
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_site.py build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f build/site/mkdocs.yml
+	@echo "site/index.html"
 
 test: $(VENV)/.installed-dev lint
 	$(QUIET) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
@@ -37,4 +42,4 @@ $(VENV)/.installed-dev: $(VENV)/.python pyproject.toml constraints.txt
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
