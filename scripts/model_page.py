@@ -112,6 +112,7 @@ def parts(doc: str) -> Parts:
 
 def plain(text: str) -> str:
     """Plain text as Markdown: nothing in it is markup but what stands in backticks, and papers are linked."""
+    text = re.sub(r":(?:meth|class|func|attr|mod|data):`~?([^`]+)`", r"`\1`", text)
     pieces = re.split(r"(``.+?``|`.+?`)", text, flags=re.DOTALL)
     escaped = [p if p.startswith("`") else re.sub(r"([\\*_<\[\]|])", r"\\\1", p) for p in pieces]
     return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", "".join(escaped))

@@ -26,7 +26,7 @@ QUICK = {  # what a reader waits for and a test does not
 }
 FLAGS = {
     "fit": ["--steps", "2", "--width", "8", "--quiet"],
-    "evaluate": ["--rows", "40", "--metrics", "samples"],
+    "evaluate": ["--rows", "40", "--metrics", "likelihood"],
     "score": ["--effort", "2"],
     "compare": ["--rows", "40", "--metrics", "cost"],
 }
