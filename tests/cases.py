@@ -64,6 +64,7 @@ PIXELCNN = {"width": 8, "depth": 2, "inner": 16}
 VAE = {"width": 24, "latent": 2}
 FLOW = {"width": 24, "couplings": 4}
 GLOW = {"width": 8, "couplings": 1}
+MAF = {"width": 24, "layers": 3}
 EBM = {"width": 24, "chains": 512}
 RBM = {"hidden": 8, "chains": 200, "scatter": 0.1}
 DDPM = {"width": 24, "depth": 2}
@@ -110,6 +111,12 @@ CASES = (
     Case("flow/glow", CELLS, GLOW, steps=100, kind=Exact),
     Case("flow/glow:additive", GREY, GLOW, steps=100, kind=Lower),
     Case("flow/glow:mnist", STAMPS, GLOW, steps=100, kind=Lower),
+    Case("flow/maf", options=MAF, kind=Exact),
+    Case("flow/maf", CLASSES, MAF, kind=Exact),
+    Case("flow/maf", VECTOR, MAF, kind=Exact),
+    Case("flow/maf", SPACE, MAF | {"mixing": "reversal", "inverse": "fixed-point", "direct": True}, kind=Exact),
+    Case("flow/maf", GREY, MAF, kind=Lower),
+    Case("flow/maf", "digits", MAF, kind=Lower),
     Case("gan/gan", options=GAN),
     Case("gan/gan:nonsaturating", CLASSES, GAN),
     Case("gan/gan", GREY, GAN),
