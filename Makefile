@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 WORKERS ?= 2
 
-.PHONY: demo docs test test-slow lint clean
+.PHONY: demo docs notebooks test test-slow lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sixfold compare --suite demo
@@ -15,6 +15,9 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python scripts/make_site.py build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f build/site/mkdocs.yml
 	@echo "site/index.html"
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_notebooks.py
 
 test: $(VENV)/.installed-dev lint
 	$(QUIET) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"

@@ -28,11 +28,13 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 import command_page  # noqa: E402
 import measured  # noqa: E402
 import model_page  # noqa: E402
+import notebook_page  # noqa: E402
 from model_page import Case, plain, prose  # noqa: E402
 
 from sixfold.core.registry import FAMILIES, MODELS, Entry, entries, split_name  # noqa: E402
 
 DOCS = ROOT / "docs"
+COURSE = ROOT / "notebooks"
 TITLES = {
     "autoregressive": "Autoregressive models",
     "vae": "Variational autoencoders",
@@ -105,6 +107,8 @@ def made(out: Path) -> Iterator[tuple[str, str]]:
             code = (MODELS / f"{e.name}.py").read_text(encoding="utf-8")
             yield f"models/{e.name}.md", model_page.page(e, cases()[e.name], results.get(e.name, ()), picture, code)
     yield "commands.md", command_page.page()
+    for book in sorted(COURSE.glob("*.ipynb")):
+        yield f"course/{book.stem}.md", linked(notebook_page.page(book, out / "course"), 1)
 
 
 # Written pages.
