@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sixfold.plot.plane import Window
 from sixfold.plot.sheets import HALF
-from sixfold.plot.style import FAMILY_COLOURS, figure, framed, gridded
+from sixfold.plot.style import ENERGY, FAMILY_COLOURS, figure, framed, gridded
 
 Ends: TypeAlias = tuple[float, float, float]
 """An estimate and the ends of its interval: value, low, high."""
@@ -63,7 +63,7 @@ def surface(energies: Tensor, window: Window, data: Tensor) -> Figure:
     values = values - values.min()
     top = 10.0
     image = axes.imshow(
-        values.clip(max=top), origin="lower", extent=window.extent, cmap="magma_r", vmin=0, vmax=top, aspect="equal"
+        values.clip(max=top), origin="lower", extent=window.extent, cmap=ENERGY, vmin=0, vmax=top, aspect="equal"
     )  # fmt: skip
     x, y = (np.linspace(a, b, side, endpoint=False) + (b - a) / side / 2 for a, b in (window.extent[:2], window.extent[2:]))
     axes.contour(x, y, values, levels=np.arange(1, top), colors="white", linewidths=0.6, alpha=0.7)

@@ -28,6 +28,7 @@ FAMILY_COLOURS = {
 }
 DASHES = ("solid", (0, (6, 2)), (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (8, 2, 1, 2, 1, 2)), (0, (3, 1.5)), (0, (2, 4)))
 DENSITY = "magma"
+ENERGY = "viridis_r"  # as for densities, bright is likely
 ERROR = "RdBu_r"
 INK = "#333333"
 QUIET = "#767676"
