@@ -10,6 +10,7 @@ from scipy import stats
 from sixfold.core.draws import Draws
 from sixfold.core.spec import DataSpec, Support
 from sixfold.prob.heads import FLOOR, Bernoulli, Categorical, Gaussian, MixtureOfGaussians, head_for
+from sixfold.prob.logistics import mixture_for
 
 DISCRETE = {"binary": Bernoulli(), "levels": Categorical(5, ordered=True), "tokens": Categorical(5, ordered=False)}
 REAL = {"gaussian": Gaussian(), "mixture": MixtureOfGaussians(3)}
@@ -175,3 +176,21 @@ def test_draws_use_the_given_generator_alone(name):
     params, before = numbers(head, 6, 2), torch.random.get_rng_state()
     assert torch.equal(head.sample(params, draws(6, seed=3)), head.sample(params, draws(6, seed=3)))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_many_levels_are_told_from_their_neighbours(components):
+    spec = DataSpec((1,), Support("levels", 256))
+    coarse, fine = (mixture_for(spec, components, fine=fine) for fine in (False, True))
+    x = torch.arange(256)
+    apart = [(head.embed(x, torch.float64)[1:] - head.embed(x, torch.float64)[:-1]).norm(dim=-1).min() for head in (coarse, fine)]
+    assert float(apart[0]) == pytest.approx(2 / 255)
+    assert float(apart[1]) > math.sqrt(2)  # a quarter of the shorter wave
+    seen = fine.embed(x, torch.float64)
+    assert seen.shape == (256, fine.inputs)
+    assert float(torch.cdist(seen, seen).fill_diagonal_(9.0).min()) > 0.1  # levels a whole wave apart differ in their place
+    assert float(seen.abs().max()) <= 1.0
+
+
+def test_few_levels_need_no_waves():
+    assert mixture_for(DataSpec((1,), Support("levels", 17)), 0, fine=True).inputs == 1

@@ -27,6 +27,7 @@ from sixfold.core.errors import BadInput
 from sixfold.core.spec import DataSpec
 
 FLOOR = 0.01  # of standardised data: a hundredth of an element's spread
+PERIODS = (4, 16)  # in levels, of the waves that tell neighbouring levels apart
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,29 @@ def _keep(logits: Tensor, ranks: Tensor) -> Tensor:
     """Logits without the values whose ranks, from the likeliest on, are not to be kept; of equals the first comes first."""
     rank = logits.argsort(dim=-1, descending=True, stable=True).argsort(-1)
     return logits.masked_fill(~ranks.expand_as(logits).gather(-1, rank), -math.inf)
+
+
+def quantities(levels: Tensor, values: int, dtype: torch.dtype, *, fine: bool) -> Tensor:
+    """Levels 0..k-1 as a network takes them: the place in [-1, 1] and, if ``fine``, sine and cosine of two waves along them.
+
+    A network that is to continue an even 253 by 253 has to tell it from 254, which in [-1, 1] is the same to a hundredth.
+
+    Source: Variational Diffusion Models (Kingma, Salimans, Poole & Ho, 2021), arXiv:2107.00630 (Fourier features).
+
+    Args:
+        levels: (...).
+        values: k.
+        dtype: of the result.
+        fine: whether to add the waves.
+
+    Returns:
+        (..., 5), or (..., 1) without the waves.
+    """
+    place = levels.to(dtype).unsqueeze(-1)
+    if not fine:
+        return place * (2 / (values - 1)) - 1
+    phase = torch.cat([place * (2 * math.pi / period) for period in PERIODS], -1)
+    return torch.cat([place * (2 / (values - 1)) - 1, phase.sin(), phase.cos()], -1)
 
 
 class Head(ABC):
@@ -164,15 +188,16 @@ class Categorical(Discrete):
         values: k.
         ordered: whether a value is a quantity (a grey level: the network sees a number in [-1, 1]) or a name (a token: it
             sees one of k directions).
+        fine: whether it sees quantities with their waves, see :func:`quantities`.
     """
 
-    def __init__(self, values: int, *, ordered: bool) -> None:
-        self.outputs, self.ordered = values, ordered
-        self.inputs = 1 if ordered else values
+    def __init__(self, values: int, *, ordered: bool, fine: bool = False) -> None:
+        self.outputs, self.ordered, self.fine = values, ordered, fine
+        self.inputs = (1 + 2 * len(PERIODS) if fine else 1) if ordered else values
 
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if self.ordered:
-            return (x.to(dtype) * (2 / (self.outputs - 1)) - 1).unsqueeze(-1)
+            return quantities(x, self.outputs, dtype, fine=self.fine)
         return functional.one_hot(x.long(), self.outputs).to(dtype)
 
     def marginal(self, x: Tensor) -> Tensor:
@@ -269,18 +294,19 @@ class MixtureOfGaussians(Head):
         return mean.gather(-1, peak).squeeze(-1)
 
 
-def head_for(spec: DataSpec, *, components: int = 1, floor: float = FLOOR) -> Head:
+def head_for(spec: DataSpec, *, components: int = 1, floor: float = FLOOR, fine: bool = False) -> Head:
     """The head of data as ``spec`` describes them.
 
     Args:
         spec: what one datum is.
         components: Gaussians in the mixture of real data; 1 is a single Gaussian.
         floor: smallest standard deviation of real data, which the codec has standardised.
+        fine: whether the network is to tell neighbouring levels apart, see :class:`Categorical`.
     """
     if spec.support.kind == "binary":
         return Bernoulli()
     if spec.support.discrete:
-        return Categorical(spec.support.count, ordered=spec.support.kind == "levels")
+        return Categorical(spec.support.count, ordered=spec.support.kind == "levels", fine=fine)
     return Gaussian(floor=floor) if components == 1 else MixtureOfGaussians(components, floor=floor)
 
 

@@ -20,7 +20,9 @@ from torch.nn import functional
 
 from sixfold.core.draws import Draws
 from sixfold.core.spec import DataSpec
-from sixfold.prob.heads import PLAIN, Head, Taste, choose, head_for
+from sixfold.prob.heads import PERIODS, PLAIN, Head, Taste, choose, head_for, quantities
+
+MANY = 64  # levels, from which on neighbours look alike in [-1, 1]
 
 
 class MixtureOfLogistics(Head):
@@ -32,16 +34,18 @@ class MixtureOfLogistics(Head):
     Args:
         values: k.
         components: number K of logistics; more fit finer shapes and cost in proportion.
+        fine: whether a network sees levels with their waves, see :func:`~sixfold.prob.heads.quantities`.
     """
 
-    def __init__(self, values: int, components: int) -> None:
-        self.values, self.components = values, components
+    def __init__(self, values: int, components: int, *, fine: bool = False) -> None:
+        self.values, self.components, self.fine = values, components, fine
+        self.inputs = 1 + 2 * len(PERIODS) if fine else 1
         self.half = 1 / (values - 1)
         self.floor = 0.1 * self.half  # at which a level in the middle of a logistic has all but e^-10 of it
         self.outputs = 3 * components
 
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        return self._place(x.to(dtype)).unsqueeze(-1)
+        return quantities(x, self.values, dtype, fine=self.fine)
 
     def marginal(self, x: Tensor) -> Tensor:
         """One component for each equal part of the range, as heavy, far and wide as the data in it."""
@@ -111,13 +115,15 @@ class MixtureOfLogistics(Head):
         return ((place + 1) / (2 * self.half)).clamp(0, self.values - 1).round().long()
 
 
-def mixture_for(spec: DataSpec, components: int) -> Head:
+def mixture_for(spec: DataSpec, components: int, *, fine: bool = False) -> Head:
     """The head of data as ``spec`` describes them, mixed where they are quantities.
 
     Args:
         spec: what one datum is.
         components: logistics of grey levels, Gaussians of real data; 0 takes a categorical, a single Gaussian.
+        fine: whether the network is to tell neighbouring levels apart; only where there are too many to do so anyway.
     """
+    fine = fine and spec.support.kind == "levels" and spec.support.count >= MANY
     if components and spec.support.kind == "levels":
-        return MixtureOfLogistics(spec.support.count, components)
-    return head_for(spec, components=max(1, components))
+        return MixtureOfLogistics(spec.support.count, components, fine=fine)
+    return head_for(spec, components=max(1, components), fine=fine)

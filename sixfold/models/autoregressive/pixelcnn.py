@@ -65,7 +65,7 @@ class PixelCNN(ChainRule):
         if kernel % 2 == 0 or kernel < 3:
             raise BadInput(f"kernel must be odd and at least 3, to have a middle and sides; got {kernel}.")
         channels, height, across = (1, *spec.shape)[-3:]
-        head = mixture_for(spec, components)
+        head = mixture_for(spec, components, fine=True)
         super().__init__(spec, head=head, held=4 * spec.dims * (head.outputs + inner) + 8 * width * height * across // patch**2)
         self.net = GatedDecoder(
             (channels, height, across), patch=patch, inputs=head.inputs, outputs=head.outputs, inner=inner,

@@ -76,7 +76,7 @@ class Transformer(ChainRule):
             raise BadInput(f"width must be divisible by heads; got width={width}, heads={heads}. Try width={nearest}.")
         if dropout == 1.0:
             raise BadInput("dropout: a share of 1 leaves nothing to learn from; expected less than 1. Try 0.1.")
-        head = mixture_for(spec, components)
+        head = mixture_for(spec, components, fine=True)
         axes = spec.shape[1:] or spec.shape
         size = tuple(min(patch, axis) for axis in axes)
         memory = 2 * depth * width * (math.prod(axes) // math.prod(size))  # keys and values
