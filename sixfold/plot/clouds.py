@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class Panel:
         line_colours: of the paths, (B, 3), or one for all.
         window: that is shown; around the points by default.
         backdrop: points behind all, (M, 2), in grey.
+        mesh: thin lines behind the points, (P, L, 2), as those of :mod:`sixfold.plot.warp`.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Panel:
     line_colours: Colours | str = "#444444"
     window: Window | None = None
     backdrop: Tensor | None = None
+    mesh: Tensor | None = None
 
 
 def panels(shown: Sequence[Panel], *, columns: int = 3, width: float = HALF) -> Figure:
@@ -79,13 +82,15 @@ def _draw(axes: Axes, panel: Panel) -> None:
     if panel.backdrop is not None:
         x, y = _xy(panel.backdrop)
         axes.scatter(x, y, s=1.0, c="#c4c4c4", linewidths=0, rasterized=True)
+    if panel.mesh is not None:
+        axes.add_collection(LineCollection(list(panel.mesh.double().transpose(0, 1).numpy()), colors="#8a8a8a", linewidths=0.5))
     if panel.points is not None:
         size = float(np.clip(3000 / max(1, len(panel.points)), 1.5, 14))
         x, y = _xy(panel.points)
         axes.scatter(x, y, s=size, c=panel.colours, alpha=0.75, linewidths=0, rasterized=True)
     if panel.lines is not None:
         _paths(axes, panel.lines, panel.line_colours)
-    around = next(x for x in (panel.points, panel.backdrop, panel.lines) if x is not None)
+    around = next(x for x in (panel.points, panel.backdrop, panel.lines, panel.mesh) if x is not None)
     window = panel.window or Window.around(around.flatten(0, -2))
     axes.set(xlim=(window.low[0], window.high[0]), ylim=(window.low[1], window.high[1]), aspect="equal")
     framed(axes)
