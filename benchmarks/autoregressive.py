@@ -22,16 +22,17 @@ from torch import Tensor
 
 from sixfold.core.registry import build
 from sixfold.core.spec import DataSpec, Support
-from sixfold.models.autoregressive._family import ChainRule, Draw, cached, fixed_point, naive
+from sixfold.models.autoregressive._family import ChainRule
+from sixfold.prob.sequential import WAYS, Chain, Draw, Way, naive
 from sixfold.run.training import load_run
 
 MODELS = ("autoregressive/pixelcnn:mnist", "autoregressive/transformer:mnist", "autoregressive/made")
 PIXELS = 12  # of the naive sampler that are timed
 
 
-def timed(work: Callable[[], int]) -> tuple[float, int]:
+def timed(work: Callable[[], tuple[Tensor, int]]) -> tuple[float, int]:
     start = time.perf_counter()
-    passes = work()
+    _, passes = work()
     return time.perf_counter() - start, passes
 
 
@@ -42,19 +43,19 @@ def samplers(model: ChainRule, num: int) -> dict[str, tuple[float, int]]:
     def draw(params: Tensor, i: int | slice) -> Tensor:
         return model.head.pick(params, noise[:, i])
 
-    def run(sampler: Callable[..., int]) -> tuple[float, int]:
+    def run(way: Way) -> tuple[float, int]:
         u = torch.zeros(num, model.spec.dims, dtype=torch.long)
-        return timed(lambda: sampler(model.chain(0, None), u, torch.zeros_like(u, dtype=torch.bool), draw))
+        return timed(lambda: WAYS[way](model.chain(0, None), u, draw))
 
-    return {"cached": run(cached), "fixed-point": run(fixed_point), "naive": first_pixels(model, num, draw)}
+    return {"cached": run("cached"), "fixed-point": run("fixed-point"), "naive": first_pixels(model, num, draw)}
 
 
 def first_pixels(model: ChainRule, num: int, draw: Draw) -> tuple[float, int]:
     """The naive sampler's time, from its first pixels."""
     chain = model.chain(0, None)
     u = torch.zeros(num, model.spec.dims, dtype=torch.long)
-    few = type(chain)(chain.order[:PIXELS], chain.numbers, chain.walk)
-    seconds, passes = timed(lambda: naive(few, u, torch.zeros_like(u, dtype=torch.bool), draw))
+    few = Chain(chain.order[:PIXELS], chain.numbers, chain.walk)
+    seconds, passes = timed(lambda: naive(few, u, draw))
     return seconds * len(chain.order) / passes, len(chain.order)
 
 

@@ -24,9 +24,10 @@ from sixfold.data import load
 from sixfold.models.flow._family import Flow
 from sixfold.models.flow.maf import MAF
 from sixfold.nn.masked import MaskedMLP
-from sixfold.prob.autoregressive import InverseName, MaskedAffine
+from sixfold.prob.autoregressive import MaskedAffine
 from sixfold.prob.bijections import LU, Bijection, Permutation, Rotation
 from sixfold.prob.codecs import codec_for
+from sixfold.prob.sequential import Way
 from sixfold.solve.quadrature import lattice
 from sixfold.train.loop import fit_model
 from sixfold.train.recipe import Recipe
@@ -36,7 +37,7 @@ POINTS = DataSpec((2,), REAL)
 LABELLED = DataSpec((2,), REAL, Conditioning("classes", 2))
 PUSHED = DataSpec((5,), REAL, Conditioning("vector", 3))
 COND = 3
-WAYS: tuple[InverseName, ...] = ("naive", "cached", "fixed-point")
+WAYS: tuple[Way, ...] = ("naive", "cached", "fixed-point")
 MIXINGS = ("lu", "rotation", "permutation", "reversal")
 
 
@@ -83,7 +84,7 @@ def test_jacobian_is_triangular_in_the_layer_s_order_and_gives_the_log_det(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cond", [0, COND])
 @pytest.mark.parametrize(("dims", "width"), [(2, 24), (5, 3), (6, 24), (40, 64)])  # fewer units than elements, and more
-def test_every_inverse_undoes_forward_and_log_dets_cancel(dims: int, width: int, cond: int, way: InverseName) -> None:
+def test_every_inverse_undoes_forward_and_log_dets_cancel(dims: int, width: int, cond: int, way: Way) -> None:
     step, x, c = layer(dims, cond=cond, width=width, amount=0.15), 2 * normal(30, dims), condition(cond, 30)
     step.way = way
     with torch.no_grad():

@@ -9,8 +9,8 @@ from scipy import stats
 from sixfold.core.errors import BadInput
 from sixfold.core.registry import build
 from sixfold.core.spec import Conditioning, DataSpec, Support
-from sixfold.models.autoregressive._family import SAMPLERS, cached, fixed_point, naive
 from sixfold.prob.heads import Categorical, Gaussian, Taste
+from sixfold.prob.sequential import WAYS, cached, fixed_point, naive
 
 ALARM = 1e-4  # false-alarm rate of each statistical test
 CLASSES = Conditioning("classes", 3)
@@ -71,7 +71,7 @@ CASES = [
 def test_all_samplers_draw_the_same_from_the_same_noise(name, kind, taste):
     spec = IMAGES[kind]
     model, cond = scrambled(name, spec), labels(spec, 12)
-    drawn = {s: model.sample(12, cond=cond, generator=seeded(1), sampler=s, **taste) for s in SAMPLERS}
+    drawn = {s: model.sample(12, cond=cond, generator=seeded(1), sampler=s, **taste) for s in WAYS}
     # Discrete draws differ where a uniform falls between two roundings of an edge: odds of 1e-13 in float64.
     for each in ("cached", "fixed-point"):
         torch.testing.assert_close(drawn[each], drawn["naive"], rtol=0, atol=1e-10 if kind == "real" else 0)
@@ -84,8 +84,8 @@ def test_all_samplers_complete_alike(name, kind):
     spec = IMAGES[kind]
     model, cond = scrambled(name, spec), labels(spec, 9)
     x, known = model.sample(9, cond=cond, generator=seeded(1)), torch.rand(9, *spec.shape, generator=seeded(2)) < 0.5
-    filled = {s: model.fill(x, known, cond=cond, generator=seeded(3), tries=2, sampler=s) for s in SAMPLERS}
-    for each in SAMPLERS:
+    filled = {s: model.fill(x, known, cond=cond, generator=seeded(3), tries=2, sampler=s) for s in WAYS}
+    for each in WAYS:
         assert torch.equal(filled[each].x[known], x[known])
         assert not filled[each].exact
         torch.testing.assert_close(filled[each].x, filled["naive"].x, rtol=0, atol=1e-10 if kind == "real" else 0)
@@ -100,17 +100,14 @@ def test_passes_of_the_network_are_as_few_as_stated(name):
 
     def run(sampler):
         u = torch.zeros(5, 16, dtype=torch.long)
-        passes = sampler(
-            model.chain(0, None), u, torch.zeros_like(u, dtype=torch.bool), lambda p, i: model.head.pick(p, noise[:, i])
-        )
-        return passes, u
+        return sampler(model.chain(0, None), u, lambda p, i: model.head.pick(p, noise[:, i]))
 
-    counts = {sampler: run(sampler)[0] for sampler in (naive, cached, fixed_point)}
+    counts = {sampler: run(sampler)[1] for sampler in (naive, cached, fixed_point)}
     assert (counts[naive], counts[cached]) == (16, 1)
     assert 1 < counts[fixed_point] <= 16
     for p in model.net.parameters():  # nothing depends on anything: the second pass finds nothing to change
         torch.nn.init.zeros_(p)
-    assert run(fixed_point)[0] == 2
+    assert run(fixed_point)[1] == 2
 
 
 @pytest.mark.parametrize("name", ["patches", "transformer"])
@@ -118,7 +115,7 @@ def test_samples_have_the_stated_probabilities(name):
     spec, num = DataSpec((1, 2, 4), Support("binary")), 3000
     model = scrambled(name, spec)
     code = 2 ** torch.arange(7, -1, -1)
-    for sampler in SAMPLERS:
+    for sampler in WAYS:
         drawn = model.sample(num, generator=seeded(4), sampler=sampler).flatten(1).long()
         p = model.log_prob(everything(spec)).nats.exp()
         counts, often = (drawn * code).sum(1).bincount(minlength=256).double(), p * num >= 5
@@ -176,7 +173,7 @@ def test_more_tries_come_closer_to_the_conditional(name):
     assert away[1] < 0.1 < away[0]  # 16 cells and 600 draws: chance alone keeps them 0.05 apart
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", WAYS)
 def test_sampling_in_parts_keeps_rows_with_their_conditions(sampler, monkeypatch):
     spec = IMAGES["levels"]
     model, cond = scrambled("pixelcnn", spec), labels(spec, 10)
@@ -189,8 +186,7 @@ def test_sampling_in_parts_keeps_rows_with_their_conditions(sampler, monkeypatch
         noise = model.head.noise(model.draws(len(rows), generator), 16)
         u = torch.zeros(len(rows), 16, dtype=torch.long)
         chain = model.chain(0, spec.cond.features(cond[rows], noise))
-        naive(chain, u, torch.zeros_like(u, dtype=torch.bool), lambda p, i, noise=noise: model.head.pick(p, noise[:, i]))
-        parts.append(u)
+        parts.append(naive(chain, u, lambda p, i, noise=noise: model.head.pick(p, noise[:, i]))[0])
     assert torch.equal(joint.flatten(1).long(), torch.cat(parts))
 
 

@@ -3,31 +3,22 @@
     z_i = (x_i - m(x_<i)) exp(-s(x_<i)),     log |det dz/dx| = -sum_i s(x_<i)                 one pass of a masked network
     x_i = z_i exp(s(x_<i)) + m(x_<i)                                                          one element after the other
 
-The Jacobian is triangular in the network's order. The way back needs x_<i before x_i, and three ways lead to the same x:
-
-    naive         the whole network for each element: D passes, nothing to get wrong; the oracle of the others, and the one that
-                  gradients go through
-    cached        a walk that computes each hidden unit once, when the last element that it sees is known: the arithmetic of one
-                  pass in D steps
-    fixed-point   x <- z exp(s(x)) + m(x) for all elements at once until nothing changes: the first k are final after k passes,
-                  mostly many more, so that few passes do where elements depend on their past weakly
+The Jacobian is triangular in the network's order. The way back needs x_<i before x_i: one of the walks of
+sixfold/prob/sequential.py, with the code in the place of noise.
 
 Source:  Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou & Murray, 2017), arXiv:1705.07057, Eq. (3)-(5).
-         fixed-point: Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (Song, Meng, Liao & Ermon,
-         2021), arXiv:2002.03629, Algorithm 1 (Jacobi).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sixfold.prob.bijections import Bijection
-
-InverseName = Literal["cached", "fixed-point", "naive"]
+from sixfold.prob.sequential import WAYS, Chain, Way
 
 
 class Causal(Protocol):
@@ -56,54 +47,36 @@ class MaskedAffine(Bijection):
         way: back from codes: cached, fixed-point or naive. Where gradients are recorded it is naive, whatever this says.
     """
 
-    def __init__(self, net: Causal, *, bound: float = 2.0, way: InverseName = "cached") -> None:
+    def __init__(self, net: Causal, *, bound: float = 2.0, way: Way = "cached") -> None:
         super().__init__()
         self.net, self.bound, self.way = net, bound, way
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale, mean = self._pass(x, cond)
+        log_scale, mean = self._split(self._numbers(x, cond).to(x.dtype))
         return (x - mean) * (-log_scale).exp(), -log_scale.sum(1)
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        ways: dict[InverseName, Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]] = {
-            "cached": self._cached,
-            "fixed-point": self._fixed_point,
-            "naive": self._naive,
-        }
+        log_scales = torch.zeros_like(z)
+
+        def draw(numbers: Tensor, i: int | slice) -> Tensor:
+            log_scale, mean = self._split(numbers.to(z.dtype))
+            log_scales[:, i] = log_scale
+            return z[:, i] * log_scale.exp() + mean
+
         # A walk writes in place, and a fixed point's last pass knows nothing of the way there: gradients survive neither.
-        x, log_scale = ways["naive" if torch.is_grad_enabled() else self.way](z, cond)
-        return x, log_scale.sum(1)
+        x, _ = WAYS["naive" if torch.is_grad_enabled() else self.way](self._chain(cond), torch.zeros_like(z), draw)
+        return x, log_scales.sum(1)
 
-    def _pass(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Log-scale and mean of every element, (B, D) each."""
-        out = self.net(x.unsqueeze(-1), x.new_zeros(len(x), dtype=torch.long), cond).to(x.dtype)
-        return self._split(out)
+    def _chain(self, cond: Tensor | None) -> Chain:
+        def walk(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+            return self.net.walk(x.unsqueeze(-1), 0, cond)
 
-    def _split(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        raw, mean = out.unbind(-1)
+        return Chain(self.net.orders[0].tolist(), lambda x: self._numbers(x, cond), walk)
+
+    def _numbers(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        """Raw log-scale and mean of every element, (B, D, 2)."""
+        return self.net(x.unsqueeze(-1), x.new_zeros(len(x), dtype=torch.long), cond)
+
+    def _split(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        raw, mean = numbers.unbind(-1)
         return self.bound * torch.tanh(raw / self.bound), mean
-
-    def _naive(self, z: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        x, log_scale, element = torch.zeros_like(z), torch.zeros_like(z), torch.arange(z.shape[1], device=z.device)
-        for i in self.net.orders[0].tolist():
-            log_scale, mean = self._pass(x, cond)
-            x = torch.where(element == i, z * log_scale.exp() + mean, x)
-        return x, log_scale
-
-    def _cached(self, z: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        x, log_scale = torch.zeros_like(z), torch.zeros_like(z)
-        for i, out in self.net.walk(x.unsqueeze(-1), 0, cond):
-            log_scale[:, i], mean = self._split(out.to(z.dtype))
-            x[:, i] = z[:, i] * log_scale[:, i].exp() + mean
-        return x, log_scale
-
-    def _fixed_point(self, z: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        # Elements that are not final yet can grow with every pass, and where they overflow a mask makes 0 * inf of them.
-        x, log_scale, most = torch.zeros_like(z), torch.zeros_like(z), torch.finfo(z.dtype).max ** 0.5
-        for _ in range(z.shape[1]):
-            log_scale, mean = self._pass(x, cond)
-            after = (z * log_scale.exp() + mean).clamp(-most, most)
-            if torch.equal(after, x):
-                break
-            x = after
-        return x, log_scale

@@ -3,27 +3,17 @@
     log p(x) = log 1/K sum_k prod_i p(x_i | elements before i in order k)                 K orders of the elements, mostly one
 
 A model gives the numbers of every element in one pass, and the same in a walk along an order that computes each activation
-once. Three samplers turn noise, drawn once for each element, into a datum, and all three into the same one:
+once. Three samplers turn noise, drawn once for each element, into a datum, and all three into the same one: naive, cached and
+fixed-point, as sixfold/prob/sequential.py has them.
 
-    naive         the whole network for each element: D passes, nothing to get wrong; the oracle of the others
-    cached        the walk: the arithmetic of one pass in D steps
-    fixed-point   u <- draw(network(u), noise) until nothing changes: one element more is final after each pass, mostly many
-                  more, so that few passes do where elements depend on their past weakly
-
-Source:  fixed-point: Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (Song, Meng, Liao & Ermon,
-         2021), arXiv:2002.03629, Algorithm 1 (Jacobi). Predictive Sampling with Forecasting Autoregressive Models (Wiggers &
-         Hoogeboom, 2020), arXiv:2002.09928, section 2.3. top-p: The Curious Case of Neural Text Degeneration (Holtzman et al.,
-         2020), arXiv:1904.09751.
+Source:  top-p: The Curious Case of Neural Text Degeneration (Holtzman et al., 2020), arXiv:1904.09751.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -35,61 +25,11 @@ from sixfold.core.signature import Count, Natural, Positive, Share
 from sixfold.core.spec import DataSpec
 from sixfold.prob.codecs import Elements
 from sixfold.prob.heads import PLAIN, Head, Taste
-
-Sampler: TypeAlias = Literal["cached", "naive", "fixed-point"]
-Draw: TypeAlias = Callable[[Tensor, int | slice], Tensor]
-"""From the numbers of one element, (B, outputs), or of all, (B, D, outputs), and which they are, to drawn values."""
+from sixfold.prob.sequential import WAYS, Chain, Draw, Way
 
 NUMBERS = 2**25  # that a network holds at once while it scores or samples: 128 MB in float32
 WALKED = 256  # data that go through a walk at once if they fit: its steps cost nearly as much for few as for many
 START_ROWS = 10_000  # data that the start is taken from
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One order of the elements and the network that goes with it, bound to a condition.
-
-    Args:
-        order: all elements, each behind those that it depends on.
-        numbers: elements, (B, D), to the head's numbers, (B, D, outputs); those of an element depend on none but earlier ones.
-        walk: the same one by one: given elements, (B, D), yields each element of the order with its numbers, (B, outputs).
-            The caller writes the element into the tensor that it gave before it goes on; what is not reached yet is not read.
-    """
-
-    order: list[int]
-    numbers: Callable[[Tensor], Tensor]
-    walk: Callable[[Tensor], Iterator[tuple[int, Tensor]]]
-
-
-def naive(chain: Chain, u: Tensor, known: Tensor, draw: Draw) -> int:
-    """Draws the unknown elements of ``u``, (B, D), in place with one pass for each; returns the number of passes."""
-    for i in chain.order:
-        u[:, i] = torch.where(known[:, i], u[:, i], draw(chain.numbers(u)[:, i], i))
-    return len(chain.order)
-
-
-def cached(chain: Chain, u: Tensor, known: Tensor, draw: Draw) -> int:
-    """As :func:`naive`, with the arithmetic of one pass."""
-    for i, params in chain.walk(u):
-        u[:, i] = torch.where(known[:, i], u[:, i], draw(params, i))
-    return 1
-
-
-def fixed_point(chain: Chain, u: Tensor, known: Tensor, draw: Draw) -> int:
-    """As :func:`naive`, all elements at once until a pass changes none."""
-    for count, _ in enumerate(chain.order, start=1):
-        drawn = torch.where(known, u, draw(chain.numbers(u), slice(None)))
-        if torch.equal(drawn, u):
-            return count
-        u.copy_(drawn)
-    return len(chain.order)
-
-
-SAMPLERS: dict[Sampler, Callable[[Chain, Tensor, Tensor, Draw], int]] = {
-    "cached": cached,
-    "naive": naive,
-    "fixed-point": fixed_point,
-}
 
 
 class ChainRule(GenerativeModel, ABC):
@@ -191,7 +131,7 @@ class ChainRule(GenerativeModel, ABC):
         temperature: Positive = 1.0,
         top_k: Natural = 0,
         top_p: Share = 1.0,
-        sampler: Sampler = "cached",
+        sampler: Way = "cached",
     ) -> Tensor:
         """Draws in data space, (num, *shape), in batches of bounded memory; exact ones unless values are cut or cooled.
 
@@ -226,7 +166,7 @@ class ChainRule(GenerativeModel, ABC):
         temperature: Positive = 1.0,
         top_k: Natural = 0,
         top_p: Share = 1.0,
-        sampler: Sampler = "cached",
+        sampler: Way = "cached",
     ) -> Filled:
         """Data with their unknown elements drawn given the known ones, (B, *shape).
 
@@ -265,7 +205,7 @@ class ChainRule(GenerativeModel, ABC):
         count: int,
         generator: torch.Generator | None,
         taste: Taste,
-        sampler: Sampler,
+        sampler: Way,
     ) -> Tensor:
         """One of ``count`` proposals for each datum, (B, *shape)."""
         u, known = self.elements.encode(x, self.dtype)[0].repeat_interleave(count, 0), known.repeat_interleave(count, 0)
@@ -292,7 +232,7 @@ class ChainRule(GenerativeModel, ABC):
         cond: Tensor | None,
         generator: torch.Generator | None,
         taste: Taste,
-        sampler: Sampler,
+        sampler: Way,
     ) -> None:
         """Draws the unknown elements of ``u`` in place, each row in its order."""
         features = self._features(cond)
@@ -302,12 +242,16 @@ class ChainRule(GenerativeModel, ABC):
             noise = self.head.noise(self.draws(len(part), generator), self.spec.dims)
             few = self.walked if sampler == "cached" else self.rows
             for rows, some in zip(torch.split(part, few), torch.split(noise, few), strict=True):
-                chain, drawn = self.chain(k, None if features is None else features[rows]), u[rows]
-                SAMPLERS[sampler](chain, drawn, known[rows], partial(self._draw, some, taste))
-                u[rows] = drawn
+                chain = self.chain(k, None if features is None else features[rows])
+                u[rows], _ = WAYS[sampler](chain, u[rows], self._draw(u[rows], known[rows], some, taste))
 
-    def _draw(self, noise: Tensor, taste: Taste, params: Tensor, i: int | slice) -> Tensor:
-        return self.head.pick(params, noise[:, i], taste)
+    def _draw(self, given: Tensor, known: Tensor, noise: Tensor, taste: Taste) -> Draw:
+        """How an element is drawn; one that is known stays what is given, (B, D)."""
+
+        def draw(params: Tensor, i: int | slice) -> Tensor:
+            return torch.where(known[:, i], given[:, i], self.head.pick(params, noise[:, i], taste))
+
+        return draw
 
     def chain(self, k: int, features: Tensor | None) -> Chain:
         """Order ``k`` under the features of some rows' conditions, (B, C)."""

@@ -31,9 +31,10 @@ from sixfold.core.model import DataSpec
 from sixfold.core.signature import Count, Natural, Positive
 from sixfold.models.flow._family import Flow
 from sixfold.nn.masked import MaskedMLP
-from sixfold.prob.autoregressive import InverseName, MaskedAffine
+from sixfold.prob.autoregressive import MaskedAffine
 from sixfold.prob.bijections import ActNorm, Bijection, Compose, Permutation, mixing_for
 from sixfold.prob.codecs import CodecName, codec_for
+from sixfold.prob.sequential import Way
 
 Mixing = Literal["auto", "lu", "rotation", "permutation", "reversal"]
 
@@ -73,7 +74,7 @@ class MAF(Flow):
         direct: bool = False,
         mixing: Mixing = "auto",
         bound: Positive = 1.0,
-        inverse: InverseName = "cached",
+        inverse: Way = "cached",
         codec: CodecName = "auto",
     ) -> None:
         if spec.dims < 2:

@@ -116,10 +116,10 @@ class Autoencoder(GenerativeModel, ABC):
 
     @torch.no_grad()
     def encode(self, x: Array, cond: Array | int | None = None, *, generator: torch.Generator | None = None) -> Latent:
-        """A draw of each datum's code from the posterior, and the posterior's mean, (B, Z)."""
+        """A draw of each datum's code from the posterior, and the posterior's mean and standard deviation, (B, Z)."""
         x, cond = self.take(x), self.take_cond(cond, len(x))
         mean, std = self._posterior(self.elements.encode(x, self.dtype)[0], cond)
-        return Latent(mean + std * self.draws(len(x), generator).normal(self.latent), mean)
+        return Latent(mean + std * self.draws(len(x), generator).normal(self.latent), mean, std)
 
     @torch.no_grad()
     def decode(self, z: Array, cond: Array | int | None = None) -> Tensor:
