@@ -227,7 +227,7 @@ def compared(suite, tmp_path_factory) -> tuple[Compared, Path, list[str]]:
     def watch(title: str, progress: Progress) -> None:
         heard.append(title)
 
-    return compare_suite(suite, out=out, workers=1, watch=watch, command="sixfold compare --suite tiny.yaml"), out, heard
+    return compare_suite(suite, out=out, workers=2, watch=watch, command="sixfold compare --suite tiny.yaml"), out, heard
 
 
 def test_a_suite_trains_scores_and_reports(compared):
@@ -253,7 +253,8 @@ def test_a_model_that_diverges_is_reported_and_the_rest_goes_on(compared):
     assert "diverged" in (out / "report.md").read_text()
 
 
-def test_what_is_done_is_not_done_again(compared, suite):
+@pytest.mark.filterwarnings("ignore:went back")
+def test_what_is_done_is_not_done_again_and_one_worker_finds_what_several_do(compared, suite):
     found, out, _ = compared
     place = record_path(out / "scores" / "moons-flow-seed1")
     before = {p: p.stat().st_mtime_ns for p in out.glob("scores/**/*.json")}
@@ -292,6 +293,7 @@ def test_runs_that_differ_by_seed_alone_are_one_row(compared, tmp_path):
     assert found.outcomes[0].labels == ["flow/realnvp", "flow/realnvp (2)"]
 
 
+@pytest.mark.filterwarnings("ignore:went back")
 def test_a_comparison_of_nothing_but_failures_is_an_error(suite, tmp_path):
     bad = replace(suite, models=suite.models[1:], seeds=1)
     with pytest.raises(SixfoldError, match=r"finite|diverged"):
@@ -323,7 +325,7 @@ def test_what_cannot_be_read_is_known_before_anything_is_trained(suite, changed,
 def test_no_process_outlives_the_comparison(suite, tmp_path):
     path = tmp_path / "long.yaml"
     path.write_text(replace(suite, budget={"minutes": 5}, seeds=1).to_yaml())
-    command = [sys.executable, "-m", "sixfold", "compare", "--suite", str(path), "--out", str(tmp_path / "o"), "--workers", "1"]
+    command = [sys.executable, "-m", "sixfold", "compare", "--suite", str(path), "--out", str(tmp_path / "o"), "--workers", "2"]
     root = Path(__file__).parent.parent
     parent = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120

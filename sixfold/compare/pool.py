@@ -1,4 +1,4 @@
-"""Trainings and scorings in processes of their own, as many at once as there are cores.
+"""Trainings and scorings in processes of their own, as many at once as there are cores; a single worker is this process.
 
 Small networks gain nothing from a second thread. What a process has done stands in files at once, a record and an exhibit a
 model: a comparison that is stopped goes on from them.
@@ -37,13 +37,17 @@ from sixfold.train.progress import Progress
 Watch = Callable[[str, Progress], None]
 Said: TypeAlias = "tuple[str, Progress] | None"
 
-_said: Queue[Said] | None = None
+_tell: Watch | None = None
 
 
 def _begin(said: Queue[Said], threads: int) -> None:
     """Start of a process: where it reports to, and its share of the cores."""
-    global _said
-    _said = said
+    global _tell
+
+    def tell(title: str, progress: Progress) -> None:
+        said.put((title, progress))
+
+    _tell = tell
     torch.set_num_threads(threads)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -57,9 +61,9 @@ def _leave_with_parent() -> None:
 
 
 def _say(title: str, progress: Progress) -> None:
-    """Report to the parent."""
-    assert _said is not None, "started without a queue"
-    _said.put((title, progress))
+    """Report to who watches."""
+    assert _tell is not None, "started with nobody to tell"
+    _tell(title, progress)
 
 
 @cache
@@ -175,12 +179,32 @@ def run_all(tasks: Sequence[tuple[Task, Protocol]], *, workers: int, watch: Watc
 
     Args:
         tasks: what to train and score, and how.
-        workers: processes at once; the cores are shared out among them.
-        watch: called with a task's title and progress, in a thread of its own.
+        workers: processes at once, which the cores are shared out among; with one, all is done in this process, so that a script
+            needs no guard about its main part.
+        watch: called with a task's title and progress, in a thread of its own where there are several workers.
 
     Raises:
         SixfoldError: when not one model could be scored: why the first could not.
     """
+    records = _here(tasks, watch) if workers == 1 else _in_processes(tasks, workers, watch)
+    failed = [r for r in records if r.failed]
+    if failed and len(failed) == sum(not r.is_reference for r in records):
+        raise SixfoldError(failed[0].failed)
+    return records
+
+
+def _here(tasks: Sequence[tuple[Task, Protocol]], watch: Watch) -> list[Record]:
+    """One after the other in this process; data that were made ready are let go, as their files may change."""
+    global _tell
+    _tell = watch
+    try:
+        return [record for task, protocol in tasks for record in _work(task, protocol)]
+    finally:
+        _tell = None
+        _ground.cache_clear()
+
+
+def _in_processes(tasks: Sequence[tuple[Task, Protocol]], workers: int, watch: Watch) -> list[Record]:
     context = multiprocessing.get_context("spawn")
     said: Queue[Said] = context.Queue()
     listener = threading.Thread(target=_listen, args=(said, watch))
@@ -189,17 +213,13 @@ def run_all(tasks: Sequence[tuple[Task, Protocol]], *, workers: int, watch: Watc
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(said, threads)) as pool:
         waiting = [pool.submit(_work, task, protocol) for task, protocol in tasks]
         try:
-            records = [record for done in waiting for record in done.result()]
+            return [record for done in waiting for record in done.result()]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
         finally:
             said.put(None)
             listener.join()
-    failed = [r for r in records if r.failed]
-    if failed and len(failed) == sum(not r.is_reference for r in records):
-        raise SixfoldError(failed[0].failed)
-    return records
 
 
 def _listen(said: Queue[Said], watch: Watch) -> None:
