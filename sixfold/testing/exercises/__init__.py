@@ -1,6 +1,6 @@
 """Exercises that check themselves: a reader's answer is right when every fact that defines it holds.
 
-    from sixfold.testing.exercises import check_answer
+    from sixfold.testing.exercises import check_answer, comparing
     print(check_answer("langevin step", my_step))         # what holds, and of what fails: what was got, what is expected
 
 The course in ``notebooks/`` asks for them. There is no reference answer that one's own is compared with: the facts are those that
@@ -14,5 +14,5 @@ from sixfold.testing.exercises.facts import EXERCISES, Marked, check_answer
 
 __all__ = ["EXERCISES", "Marked", "check_answer"]
 
-REGISTERED = (energy, sequential)
+REGISTERED = (comparing, energy, sequential)
 """Importing these files fills the table of exercises."""
