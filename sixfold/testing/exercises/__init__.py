@@ -1,6 +1,6 @@
 """Exercises that check themselves: a reader's answer is right when every fact that defines it holds.
 
-    from sixfold.testing.exercises import check_answer, comparing
+    from sixfold.testing.exercises import check_answer
     print(check_answer("langevin step", my_step))         # what holds, and of what fails: what was got, what is expected
 
 The course in ``notebooks/`` asks for them. There is no reference answer that one's own is compared with: the facts are those that
@@ -9,7 +9,7 @@ any right answer has (an inverse undoes its map, a density integrates to one), s
 
 from __future__ import annotations
 
-from sixfold.testing.exercises import energy, sequential
+from sixfold.testing.exercises import comparing, energy, sequential
 from sixfold.testing.exercises.facts import EXERCISES, Marked, check_answer
 
 __all__ = ["EXERCISES", "Marked", "check_answer"]
