@@ -6,7 +6,7 @@ import torch
 
 from sixfold.plot.clouds import Panel, panels
 from sixfold.plot.plane import Window
-from sixfold.plot.warp import between, mesh, rings
+from sixfold.plot.warp import between, carried, mesh, rings
 
 WINDOW = Window((-1.0, 2.0), (3.0, 6.0))
 
@@ -42,3 +42,10 @@ def test_a_panel_draws_every_line_of_its_mesh():
     (collection,) = made.axes[0].collections
     assert len(collection.get_paths()) == 6
     assert made.axes[0].get_xlim() == (WINDOW.low[0], WINDOW.high[0])
+
+
+def test_a_mesh_is_carried_point_by_point():
+    lines = mesh(WINDOW, lines=3, fine=4)
+    turned = carried(lambda x: torch.stack([x, x.flip(1)]), lines)
+    assert torch.equal(turned[0], lines)
+    assert torch.equal(turned[1], lines.flip(2))

@@ -7,7 +7,7 @@ A mesh is a set of paths, (P, L, 2): L lines of P points each. Whoever has a map
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -66,3 +66,17 @@ def between(states: Tensor, frames: int) -> Tensor:
     before = place.floor().long().clamp_max(max(0, len(states) - 2))
     share = (place - before).reshape(-1, *[1] * (states.ndim - 1))
     return torch.lerp(states[before], states[(before + 1).clamp_max(len(states) - 1)], share.to(states.dtype))
+
+
+def carried(states: Callable[[Tensor], Tensor], lines: Tensor) -> Tensor:
+    """What a map makes of a mesh after each of its steps, (T, P, L, 2).
+
+    Args:
+        states: from points, (N, 2), to where they are after each step, (T, N, 2).
+        lines: of the mesh, (P, L, 2).
+
+    Example:
+        >>> carried(lambda x: torch.stack([x, 2 * x]), torch.ones(3, 4, 2)).shape
+        torch.Size([2, 3, 4, 2])
+    """
+    return states(lines.flatten(0, 1)).reshape(-1, *lines.shape)
