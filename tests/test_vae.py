@@ -217,6 +217,7 @@ def test_codes_are_draws_from_the_posterior(spec):
     standard = ((code.z - mean) / std).detach()
     assert min(stats.kstest(standard[:, i].numpy(), "norm").pvalue for i in range(2)) > ALARM / 2
     torch.testing.assert_close(code.mean, mean.detach().expand(num, -1))
+    torch.testing.assert_close(code.std, std.detach().expand(num, -1))
 
 
 def test_decode_gives_the_likeliest_value():

@@ -271,10 +271,11 @@ class GenerativeModel(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Latent:
-    """A code: one draw or the code itself, and the posterior's mean where there is one; both (B, Z)."""
+    """A code: one draw or the code itself, and mean and standard deviation of its posterior where there is one; (B, Z) each."""
 
     z: Tensor
     mean: Tensor | None = None
+    std: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ any right answer has (an inverse undoes its map, a density integrates to one), s
 
 from __future__ import annotations
 
-from sixfold.testing.exercises import adversarial, comparing, diffusion, energy, sequential
+from sixfold.testing.exercises import adversarial, comparing, diffusion, energy, latent, sequential
 from sixfold.testing.exercises.facts import EXERCISES, Marked, check_answer
 
 __all__ = ["EXERCISES", "Marked", "check_answer"]
 
-REGISTERED = (adversarial, comparing, diffusion, energy, sequential)
+REGISTERED = (adversarial, comparing, diffusion, energy, latent, sequential)
 """Importing these files fills the table of exercises."""
