@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sixfold.cli.fit import settings_of
 from sixfold.cli.main import main
 from sixfold.compare.suite import read_suite, shipped
 from sixfold.core.registry import entries, split_name
@@ -108,3 +109,19 @@ def test_commands_that_make_the_numbers_exist():
         else:
             assert main([first, *rest]) == 0
     assert {p.name for p in (ROOT / "benchmarks").glob("*.py")} == set(re.findall(r"benchmarks/(\w+\.py)", text))
+
+
+@pytest.mark.parametrize(
+    "line", [line for language, text in blocks("mnist.md") if language == "sh" for line in text.splitlines()]
+)
+def test_long_commands_say_what_the_programs_understand(line):
+    program, first, *rest = shlex.split(line)
+    if program == "sixfold" and first == "fit":
+        assert settings_of(rest)
+    elif program == "sixfold":
+        assert (first, rest[:1]) == ("compare", ["--suite"])
+        assert rest[1] in shipped()
+    else:
+        text = (ROOT / first).read_text(encoding="utf-8")
+        assert program == "python"
+        assert all(f'"{word}"' in text for word in rest if word.startswith("--"))
