@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -274,7 +275,19 @@ def test_what_is_done_is_not_done_again_and_one_worker_finds_what_several_do(com
 def test_another_suite_is_kept_out_of_the_folder(compared, suite):
     _, out, _ = compared
     with pytest.raises(BadInput, match="another suite"):
-        compare_suite(replace(suite, seeds=1), out=out, workers=1, watch=lambda *said: None)
+        compare_suite(replace(suite, rows=suite.rows + 1), out=out, workers=1, watch=lambda *said: None)
+
+
+@pytest.mark.filterwarnings("ignore:went back")
+def test_fewer_seeds_take_from_the_folder_what_is_there(compared, suite, tmp_path):
+    _, out, _ = compared
+    shutil.copytree(out, tmp_path / "fewer")
+    heard = []
+    found = compare_suite(
+        replace(suite, seeds=1), out=tmp_path / "fewer", workers=1, watch=lambda title, progress: heard.append(title)
+    )
+    assert len(found.outcomes[0].seeds("flow")) == 1
+    assert not [title for title in heard if "flow" in title], heard
 
 
 def test_runs_that_differ_by_seed_alone_are_one_row(compared, tmp_path):

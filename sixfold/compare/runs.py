@@ -15,8 +15,10 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from sixfold import __version__
 from sixfold.compare import note, table
@@ -122,15 +124,20 @@ def _grounds(protocols: Mapping[str, Protocol]) -> dict[str, Ground]:
 
 
 def _claim(out: Path, suite: Suite) -> None:
-    """Keep the suite in the folder; one that holds another suite is left alone."""
+    """Keep the suite in the folder; one that holds another suite, and not this one with more or fewer seeds, is left alone."""
     path, text = out / "suite.yaml", suite.to_yaml()
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.is_file() and _whatever_the_seeds(path.read_text(encoding="utf-8")) != _whatever_the_seeds(text):
         raise BadInput(f"{out} holds a comparison by another suite. Choose another folder with --out, or remove this one.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
     except OSError as error:
         raise BadInput(f"cannot write to {out}: {error.strerror}. Choose another folder with --out.") from None
+
+
+def _whatever_the_seeds(text: str) -> dict[str, Any]:
+    """What a suite's file says but for the number of trainings, each of which stands for itself."""
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "seeds"}
 
 
 def _budget(suite: Suite) -> str:

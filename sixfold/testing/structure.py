@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,19 @@ import torch
 from torch import Tensor
 
 from sixfold.core.likelihood import Exact, Unnormalised
-from sixfold.core.model import Fills, HasDensity, HasEnergy, HasLatent, HasScore, HasTrajectory
-from sixfold.testing.cells import SAMPLES, Cells, as_often, line, states
+from sixfold.core.model import (
+    Fills,
+    HasDensity,
+    HasEnergy,
+    HasLatent,
+    HasLayers,
+    HasPrior,
+    HasScore,
+    HasTrajectory,
+    Noises,
+)
+from sixfold.solve.annealing import HasBracket
+from sixfold.testing.cells import SAMPLES, Cells, as_often, cells_of, line, states
 from sixfold.testing.checks import SkippedError, check, expect, same, seeded
 from sixfold.testing.subject import Subject
 
@@ -38,6 +50,83 @@ def decoding_undoes_encoding(s: Subject) -> None:
         raise SkippedError("the code is no bijection's")
     away = float((model.decode(latent.z, cond).detach() - x).abs().max() / x.std())
     expect(away <= 1e-3, f"data that come back {away:.3g} standard deviations away", "the same data")
+
+
+@check("structure")
+def normal_codes_decode_to_data(s: Subject) -> None:
+    """Standard normal codes decode to data of the specification, nine tenths of their elements in the widened box."""
+    model = s.able(HasPrior)
+    z = torch.randn(64, model.latent, generator=seeded(3))
+    made = model.decode(z, **s.given(model.decode, s.one_cond())).detach()
+    expect(made.dtype == s.spec.dtype and len(made) == 64, f"{len(made)} data of {made.dtype}", f"64 of {s.spec.dtype}")
+    inside = _inside(s, s.spec.check(made, name="a decoded datum"))
+    expect(inside >= 0.9, f"{inside:.2f} of the elements near the data", "at least 0.90")
+
+
+def _inside(s: Subject, x: Tensor) -> float:
+    """Share of the elements that lie in the widened box of the data."""
+    (low, high), flat = s.box(), x.detach().flatten(1).double()
+    return float(((flat >= low) & (flat <= high)).double().mean())
+
+
+@check("structure")
+def layers_lead_back(s: Subject) -> None:
+    """The layers' inverses pass the same states on the way back, and undo the log-determinants, to 1e-3 of their size."""
+    model = s.able(HasLayers)
+    x, cond = s.rows(16)
+    there = model.layers(x, cond, generator=seeded(3))
+    back = model.layers_back(there.states[-1], cond)
+    steps = len(there.states) - 1
+    shapes, wanted = (tuple(there.states.shape[1:]), tuple(there.logdets.shape)), ((16, *s.spec.shape), (steps, 16))
+    expect(shapes == wanted, shapes, wanted)
+    same(back.states.flip(0), there.states, "states on the way back", to=1e-3)
+    same(-back.logdets.flip(0), there.logdets, "log-determinants on the way back", to=1e-3)
+
+
+@check("structure")
+def layers_account_for_log_prob(s: Subject) -> None:
+    """Base density and log-determinants differ between data as an exact log_prob does, to 1e-3 of its size."""
+    model, x = _doubled(s, HasLayers)
+    s.kind(Exact)
+    found = model.layers(x, generator=seeded(3))
+    nats = -0.5 * found.states[-1].flatten(1).square().sum(1) + found.logdets.sum(0)
+    wanted = s.log_prob(model, x, None).nats
+    same((nats - nats[0]).detach(), wanted - wanted[0], "log-densities by the layers", to=1e-3)
+
+
+@check("structure")
+def noise_covers_the_data_in_time(s: Subject) -> None:
+    """From the data at time 0 to states that hardly depend on them at 1, along one noise that the generator alone decides."""
+    model = s.able(Noises)
+    x, times = s.rows(500)[0], torch.tensor([0.0, 0.5, 1.0])
+    before = torch.get_rng_state()
+    one, again = (model.noised(x, times, generator=seeded(3)).detach().flatten(2).double() for _ in range(2))
+    expect(torch.equal(before, torch.get_rng_state()), "noised drawing from the global generator", "the one that was given")
+    expect(torch.equal(one, again), "states that do not follow the seed", "ones that do")
+    expect(one.shape == (3, 500, s.spec.dims), tuple(one.shape), (3, 500, s.spec.dims))
+    alike = [_correlation(states, x.flatten(1).double()) for states in one]
+    expect(alike[0] >= 0.95, f"a correlation of {alike[0]:.3f} with the data at time 0", "at least 0.95")
+    expect(abs(alike[2]) <= 0.3, f"a correlation of {alike[2]:.3f} with the data at time 1", "at most 0.3")
+    expect(alike[0] > alike[1] > alike[2], [round(a, 3) for a in alike], "less and less of the data in time")
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Of all elements, each less its mean, of two (N, D)."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
+
+
+@check("structure")
+def bracket_holds_log_z(s: Subject) -> None:
+    """Over a space that can be summed log Z lies in the bracket, with five standard errors and a hundredth of a nat of room."""
+    model, energy = s.able(HasBracket), s.able(HasEnergy).energy
+    cells = cells_of(s, fine=16)
+    if s.conditional:
+        raise SkippedError("only an energy without condition is summed over")
+    truth = float((-energy(cells.points).detach().double()).logsumexp(0) + math.log(cells.volume))
+    found = model.bracket(effort=200)
+    low, high = (float(end.value + sign * (5 * end.stderr + 0.01)) for end, sign in ((found.lower, -1), (found.upper, 1)))
+    expect(low <= truth <= high, f"log Z of {truth:.4f} outside [{low:.4f}, {high:.4f}]", "a bracket that holds it")
 
 
 def _doubled(s: Subject, protocol: type) -> tuple[Any, Tensor]:
@@ -105,9 +194,7 @@ def trajectory_ends_in_the_data(s: Subject) -> None:
     steps = path.times.diff()
     expect(bool((steps > 0).all() or (steps < 0).all()), f"times {path.times.tolist()}", "times in order")
     expect(bool(torch.isfinite(path.frames).all()), "frames that are not finite", "finite ones")
-    low, high = s.box()
-    last = path.frames[-1].detach().flatten(1).double()
-    inside = float(((last >= low) & (last <= high)).double().mean())
+    inside = _inside(s, path.frames[-1])
     expect(inside >= 0.9, f"{inside:.2f} of the last frame's elements near the data", "at least 0.90")
 
 
