@@ -107,7 +107,7 @@ PRESETS = {
         "recipe": {"lr": 5e-3, "steps": 2000, "batch": 256, "ema": 0.99},
     },
     "mnist": {
-        "latent": 32, "width": 512, "components": 3, "beta_warmup": 0.05,
+        "latent": 32, "width": 512, "components": 1, "beta_warmup": 0.05,
         "recipe": {"lr": 1e-3, "steps": 16_000, "batch": 128, "precision": "bfloat16"},
     },
 }  # fmt: skip

@@ -75,11 +75,11 @@ class VAE(Autoencoder):
 PRESETS = {
     "beta": {"beta": 4.0},
     "plane": {
-        "latent": 2, "width": 512, "depth": 3, "components": 3, "beta_warmup": 0.05,
+        "latent": 2, "width": 512, "depth": 3, "components": 1, "beta_warmup": 0.05,
         "recipe": {"lr": 1e-3, "minutes": 10.0, "batch": 256},
     },
     "mnist": {
-        "latent": 32, "width": 512, "components": 3, "beta_warmup": 0.05,
+        "latent": 32, "width": 512, "components": 1, "beta_warmup": 0.05,
         "recipe": {"lr": 1e-3, "minutes": 10.0, "batch": 256},
     },
 }  # fmt: skip
