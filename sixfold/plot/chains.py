@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -58,21 +60,48 @@ def surface(energies: Tensor, window: Window, data: Tensor) -> Figure:
         data: points, (N, 2).
     """
     made = figure(HALF * 0.72, HALF * 0.62)
-    axes, side = made.subplots(), round(len(energies) ** 0.5)
-    values = energies.double().cpu().view(side, side).numpy()
-    values = values - values.min()
-    top = 10.0
-    image = axes.imshow(
-        values.clip(max=top), origin="lower", extent=window.extent, cmap=ENERGY, vmin=0, vmax=top, aspect="equal"
-    )  # fmt: skip
-    x, y = (np.linspace(a, b, side, endpoint=False) + (b - a) / side / 2 for a, b in (window.extent[:2], window.extent[2:]))
-    axes.contour(x, y, values, levels=np.arange(1, top), colors="white", linewidths=0.6, alpha=0.7)
+    axes = made.subplots()
+    image = energy_map(axes, energies, window)
     right, up = data.double().numpy().T
     axes.scatter(right, up, s=1.2, c=FAMILY_COLOURS["flow"], alpha=0.5, linewidths=0, rasterized=True)
-    framed(axes)
-    bar = made.colorbar(image, ax=axes, shrink=0.85, extend="max", label="nats above the lowest")
-    bar.outline.set_visible(False)
+    energy_bar(made, image, [axes])
     return made
+
+
+def energy_map(axes: Axes, energies: Tensor, window: Window, *, top: float = 10.0, title: str = "") -> AxesImage:
+    """An energy that is known over a grid of the window, with a line for each nat.
+
+    Args:
+        axes: to draw on.
+        energies: at ``window.grid(side)``, (side * side,).
+        window: the part of the plane.
+        top: nats above the lowest up to which energies are told apart; more shows further out and flattens what is likely.
+        title: above the picture.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    side = round(len(energies) ** 0.5)
+    values = energies.double().cpu().view(side, side).numpy()
+    values = values - values.min()
+    image = axes.imshow(values.clip(max=top), origin="lower", extent=window.extent, cmap=ENERGY, vmin=0, vmax=top, aspect="equal")
+    x, y = (np.linspace(a, b, side, endpoint=False) + (b - a) / side / 2 for a, b in (window.extent[:2], window.extent[2:]))
+    if values.max() > 1:  # a flat energy has no lines
+        axes.contour(x, y, values, levels=np.arange(1, top), colors="white", linewidths=0.6, alpha=0.7)
+    framed(axes, title)
+    return image
+
+
+def energy_bar(made: Figure, image: AxesImage, beside: Sequence[Axes]) -> None:
+    """The scale of energy maps that share one.
+
+    Args:
+        made: the figure.
+        image: one of the maps.
+        beside: axes that the bar stands to the right of.
+    """
+    bar = made.colorbar(image, ax=list(beside), shrink=0.85, extend="max", label="nats above the lowest")
+    bar.outline.set_visible(False)
 
 
 def bracket(
