@@ -126,8 +126,9 @@ def linked(text: str, depth: int = 0) -> str:
 
 
 def _carried(text: str, page: Path, out: Path) -> str:
-    """Links to files outside ``docs/`` lead to copies in the site, those to the README to its first page."""
+    """Links to files outside ``docs/`` lead to copies in the site, to the README its first page, to notebooks theirs."""
     text = text.replace("](../README.md", "](index.md")
+    text = re.sub(r"\]\(\.\./notebooks/(\w+)\.ipynb", r"](course/\1.md", text)
     for target in re.findall(r"\]\((\.\./[^)#]+)", text):
         source = (page.parent / target).resolve()
         if source.is_file() and not source.is_relative_to(DOCS):

@@ -105,6 +105,11 @@ def test_names_of_models_become_links():
     assert make_site.linked(text) == text.replace("`vae/vae:beta`", "[`vae/vae:beta`](models/vae/vae.md)")
 
 
+def test_links_to_notebooks_lead_to_their_pages(tmp_path):
+    page = ROOT / "docs" / "course.md"
+    assert make_site._carried("[a](../notebooks/stage1_energy.ipynb)", page, tmp_path) == "[a](course/stage1_energy.md)"
+
+
 def test_the_navigation_leaves_out_what_is_missing_and_forgets_nothing():
     nav = make_site.navigation(["a.md", {"B": ["b.md", "gone.md"]}, {"C": "gone.md"}], {"a.md", "b.md", "new.md"})
     assert nav == ["a.md", {"B": ["b.md"]}, {"More": ["new.md"]}]
