@@ -500,7 +500,7 @@ with style():
 # So the schedule can be exchanged after training. The network was trained on the cosine's clock. Below, the same starting noise
 # goes down the clocks of the other schedules in many steps of Heun's method, and arrives at the same places. What cannot be
 # exchanged is the end: sampling starts from pure noise, and if the schedule stops before there is only noise, every sample is
-# wrong, however good the denoiser. The last table stops early on purpose, with the exact one. Public code has done that unseen,
+# wrong, however good the denoiser. The last lines stop early on purpose, with the exact one. Public code has done that unseen,
 # since samples still look roughly right.
 
 # %%
@@ -521,8 +521,9 @@ for last in (-10.0, -4.0, -2.0, 0.0):
     z = list(heun(line.denoiser(schedule), schedule, noise_for(count, 17).normal(1), schedule.grid(40, "log-snr")))[-1]
     wrong.append(sliced_wasserstein(z, target[0], projections=1))
     print(f"a schedule that ends at log-SNR {last:5.1f}: Wasserstein distance to the data {wrong[-1]:.3f}")
-print(f"two samples of the data: {sliced_wasserstein(*target, projections=1):.3f}")
-assert FAST or wrong[-1] > 5 * wrong[0], wrong
+least = sliced_wasserstein(*target, projections=1)
+print(f"two samples of the data: {least:.3f}")
+assert FAST or wrong[-1] > 4 * max(wrong[0], least), (wrong, least)
 
 # %% [markdown]
 # ## 7. What a network evaluation buys
@@ -600,7 +601,7 @@ with style():
 # strongest frequency is 1 for each of them, and small for noise.
 
 # %%
-sung = fitted("diffusion/ddpm", signal, steps=10 if FAST else 5_000, batch=512, lr=4e-3)
+sung = fitted("diffusion/ddpm", signal, steps=10 if FAST else 3_000, batch=512, lr=4e-3)
 
 
 def purity(x: Tensor) -> Tensor:
@@ -614,18 +615,13 @@ heard = sung.trajectory(400, frames=6, generator=seeded(25), steps=60)
 for t, x in zip(heard.times.tolist(), heard.frames, strict=True):
     print(f"t = {t:.2f}: purity of the states {float(purity(x).mean()):.3f}")
 periods = torch.fft.rfft(heard.frames[-1]).abs()[:, 1:].argmax(1) + 1
-print(
-    "samples of 1, 2, 3 periods:",
-    [round(float((periods == k).float().mean()), 3) for k in (1, 2, 3)],
-    "of the data: a third each",
-)
+shares_of = [float((periods == k).float().mean()) for k in (1, 2, 3)]
+print(f"samples of 1, 2 and 3 periods: {shares_of[0]:.2f}, {shares_of[1]:.2f}, {shares_of[2]:.2f}; of the data a third each")
 assert FAST or float(purity(heard.frames[-1]).mean()) > 0.9
+assert FAST or min(shares_of) > 0.2, shares_of
+heads = [f"t = {t:.1f}" for t in heard.times.tolist()]
 with style():
-    show(
-        signals(
-            heard.frames[:, :5].transpose(0, 1), heads=[f"t = {t:.1f}" for t in heard.times.tolist()], colour=COLOUR, width=8.4
-        )
-    )
+    show(signals(heard.frames[:, :5].transpose(0, 1), heads=heads, colour=COLOUR, width=8.4))
 
 # %% [markdown]
 # ## 9. Digits, and guidance
@@ -677,7 +673,7 @@ for weight in WEIGHTS:
     print(f"weight {weight:3.1f}: {accuracy}, spread within a class {wide[-1]:.2f} of real digits")
 print(f"real digits: {real_hit.value:.3f} [{real_hit.low:.3f}, {real_hit.high:.3f}], spread 1")
 assert FAST or (hits[0].value < 0.25 and hits[3].value > hits[1].value + 0.02), hits
-assert FAST or wide[3] < 0.95 * wide[1], wide
+assert FAST or wide[3] < 0.95 * min(wide[1], 1.0), wide
 assert FAST or hits[3].value > real_hit.value, (hits[3], real_hit)
 
 # %%
@@ -729,7 +725,7 @@ for weight in (1.0, 3.0, 6.0):
 #
 # ## Exercises
 #
-# Each draft below has a mistake that has been made in public code. Run the cell, read which fact fails, and mend it.
+# Each draft below has a mistake of the sort that goes unseen in training. Run the cell, read which fact fails, and mend it.
 #
 # **Noise.** Write `drown(x, log_snr, generator)`: data (B, D) and a log-SNR for each row, (B,), to a draw of the state $z$ and
 # the noise $\varepsilon$ in it. Training draws one of these for each datum in each step, so a mistake here is learned
