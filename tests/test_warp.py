@@ -6,7 +6,7 @@ import torch
 
 from sixfold.plot.clouds import Panel, panels
 from sixfold.plot.plane import Window
-from sixfold.plot.warp import between, carried, mesh, rings
+from sixfold.plot.warp import between, carried, mesh, rings, turns
 
 WINDOW = Window((-1.0, 2.0), (3.0, 6.0))
 
@@ -49,3 +49,14 @@ def test_a_mesh_is_carried_point_by_point():
     turned = carried(lambda x: torch.stack([x, x.flip(1)]), lines)
     assert torch.equal(turned[0], lines)
     assert torch.equal(turned[1], lines.flip(2))
+
+
+def test_turns_undo_rotations_and_mirrors_and_nothing_else():
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    angle = torch.tensor(2.5, dtype=torch.float64)
+    rotation = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    mirror = torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
+    states = torch.stack([x, x @ rotation, 2 * x @ rotation @ mirror])
+    found = turns(states)
+    assert torch.allclose(states @ found, torch.stack([x, x, 2 * x]), atol=1e-12)
+    assert torch.allclose(found @ found.mT, torch.eye(2, dtype=torch.float64).expand(3, 2, 2), atol=1e-12)
