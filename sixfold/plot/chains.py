@@ -16,6 +16,7 @@ from torch import Tensor
 from sixfold.plot.plane import Window
 from sixfold.plot.sheets import HALF
 from sixfold.plot.style import ENERGY, FAMILY_COLOURS, figure, framed, gridded
+from sixfold.solve.annealing import LogZ
 
 Ends: TypeAlias = tuple[float, float, float]
 """An estimate and the ends of its interval: value, low, high."""
@@ -102,6 +103,12 @@ def energy_bar(made: Figure, image: AxesImage, beside: Sequence[Axes]) -> None:
     """
     bar = made.colorbar(image, ax=list(beside), shrink=0.85, extend="max", label="nats above the lowest")
     bar.outline.set_visible(False)
+
+
+def ends(found: LogZ) -> Ends:
+    """An estimate of log Z with its interval, means over classes."""
+    value, low, high = (t.double().mean().item() for t in (found.value, found.low, found.high))
+    return value, low, high
 
 
 def bracket(

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sixfold.core.likelihood import Exact
 from sixfold.core.model import HasDensity, HasEnergy, HasTrajectory, Trajectory
-from sixfold.plot.chains import Ends, along_chains, bracket, surface
+from sixfold.plot.chains import along_chains, bracket, ends, surface
 from sixfold.plot.clouds import Panel, panels, place_colours
 from sixfold.plot.plane import Window
 from sixfold.plot.sheets import HALF, sheet
 from sixfold.run.show.subject import Drawing, Section, Subject
-from sixfold.solve.annealing import HasBracket, LogZ
+from sixfold.solve.annealing import HasBracket
 
 CHAINS = 64
 FRAMES = 20
@@ -46,24 +46,18 @@ def log_zs(s: Subject) -> Section | None:
     size = sum(p.numel() for p in s.model.parameters())
     efforts = [effort for effort in EFFORTS if effort * size <= WORK] or [EFFORTS[0]]
     found = [s.model.bracket(effort=effort) for effort in efforts]
-    lower, upper = [_ends(f.lower) for f in found], [_ends(f.upper) for f in found]
+    lower, upper = [ends(f.lower) for f in found], [ends(f.upper) for f in found]
     exact = _log_z(s)
     made = bracket(efforts, lower, upper, colour=s.colour, exact=exact)
     (low, _, _), (high, _, _) = lower[-1], upper[-1]
     each = ", a mean over classes" if len(found[-1].lower.value) > 1 else ""
-    ends = [found[-1].interval[i].double().mean().item() for i in (0, 1)]
+    low_end, high_end = (found[-1].interval[i].double().mean().item() for i in (0, 1))
     caption = (
         f"Annealed importance sampling{each}: log Z lies between {low:.2f} (forward) and {high:.2f} nats (reverse) at"
-        f" {efforts[-1]} temperatures; with 95% intervals, {ends[0]:.2f} to {ends[1]:.2f}. The upper end trusts its chains to"
+        f" {efforts[-1]} temperatures; with 95% intervals, {low_end:.2f} to {high_end:.2f}. The upper end trusts its chains to"
         f" have found every mode.{'' if exact is None else f' Exact, by enumeration: {exact:.2f}.'}"
     )
     return Section("What is known of log Z", [Drawing("bracket", made, caption, "log Z from both sides.")])
-
-
-def _ends(found: LogZ) -> Ends:
-    """The estimate with its interval, means over classes."""
-    value, low, high = (t.double().mean().item() for t in (found.value, found.low, found.high))
-    return value, low, high
 
 
 def _log_z(s: Subject) -> float | None:
