@@ -42,7 +42,7 @@ from sixfold.evaluate.kernel import rbf_distance
 from sixfold.evaluate.likelihood import likelihood_difference, likelihood_score, log_prob_of
 from sixfold.evaluate.plane import kl_divergence
 from sixfold.evaluate.representation import codes, linear_probe, pca_encoder, raw
-from sixfold.evaluate.score import Score, difference, share_score
+from sixfold.evaluate.score import Score, difference, mean_score, share_score
 from sixfold.plot.clouds import Panel, panels, place_colours
 from sixfold.plot.display import show
 from sixfold.plot.images import to_pixels
@@ -207,11 +207,12 @@ with style():
 # - Wasserstein prices the transport: its median-like mean leans to the heavy side, and it bridges the gap.
 
 # %%
-mean, variance = SHARE * -3 + (1 - SHARE) * 3, WIDTH**2 + 9 * (1 - (2 * SHARE - 1) ** 2)
+place = float(CENTRES[1])
+mean, variance = (1 - 2 * SHARE) * place, WIDTH**2 + place**2 * 4 * SHARE * (1 - SHARE)
 for name in ("KL(p, q)", "Fisher"):
     assert FAST or (abs(best[name][0] - mean) < 0.1 and abs(best[name][1] / math.sqrt(variance) - 1) < 0.05), best[name]
 for name in ("KL(q, p)", "Jensen-Shannon"):
-    assert FAST or (abs(best[name][0] + 3) < 0.15 and abs(best[name][1] - WIDTH) < 0.15), best[name]
+    assert FAST or (abs(best[name][0] + place) < 0.15 and abs(best[name][1] - WIDTH) < 0.15), best[name]
 assert FAST or mean - 0.3 < best["Wasserstein"][0] < mean
 
 
@@ -226,7 +227,8 @@ assert (minima(maps["KL(p, q)"][row]), minima(maps["KL(q, p)"][row])) == (1, 2)
 
 # %% [markdown]
 # **Break it.** Set `SHARE = 0.5`: the reverse divergences no longer know which bump to take, and rounding decides. Move the
-# bumps to $\pm 1$ by `CENTRES`, and all five agree: divergences differ where a model cannot follow.
+# bumps to $\pm 0.5$ by `CENTRES`, and all five nearly agree: divergences differ where a model cannot follow. The assertions
+# fail then, as they should; they are the claim.
 #
 # ### What each is blind to
 #
@@ -236,7 +238,7 @@ assert (minima(maps["KL(p, q)"][row]), minima(maps["KL(q, p)"][row])) == (1, 2)
 
 # %%
 shares = torch.linspace(0.02, 0.98, 9 if FAST else 49, dtype=torch.float64)
-left, right = normal(-3.0, WIDTH), normal(3.0, WIDTH)
+left, right = normal(-place, WIDTH), normal(place, WIDTH)
 mixtures = torch.logaddexp(shares.log()[:, None] + left, torch.log1p(-shares)[:, None] + right)
 shifts = torch.linspace(0.0, 6.0, 9 if FAST else 49, dtype=torch.float64)
 bump, moved = normal(0.0, 0.3), normal(shifts[:, None], 0.3)
@@ -426,8 +428,8 @@ with style():
 # Densities, samples and errors of the first seed; then the intervals of three columns, over both seeds. A small arrow marks a
 # bound: the truth may lie where it points. Dashed lines are the references.
 #
-# Read by column, not by row. Who leads changes with the question, and for most pairs of models and most questions the answer of
-# this budget is "not shown to differ". Both are counted here.
+# Read by column, not by row. Who leads changes with the question, and many pairs of models are not shown to differ at all. Both
+# are counted here.
 
 # %%
 asked_of = [key for key in outcome.keys if name_of(key) in COLUMNS and ranked(outcome, key)]
@@ -505,26 +507,34 @@ with style():
     show(made)
 
 # %% [markdown]
-# One dot a training of 200 steps; one that diverged is left out. The same family from the same seed is anywhere on the vertical
-# axis, depending on a number that no family dictates. A comparison of two families is one of two families *with their recipes*,
-# and a recipe that somebody tuned for longer wins. So the rate is chosen here as it should be, on validation data, and the pair
-# goes on with its best runs.
+# One dot a training of 200 steps; one that diverged is left out. The same family lies high or low depending on a number that no
+# family dictates. A comparison of two families is one of two families *with their recipes*, and a recipe that somebody tuned
+# for longer wins. So the rate is chosen here as it should be, on validation data, and the pair goes on from there, each for as
+# many steps as its file recommends.
 
 # %%
 chosen: dict[str, GenerativeModel] = {}
+whole_recipe: dict[str, Any] = {"steps": 2} if FAST else {}
 for label in PAIR:
     runs = {run: model for run, model in grid.items() if run[0] == label and model is not None}
-    found_best = min(runs, key=lambda run: above_truth(runs[run], valid).value)
-    chosen[label] = runs[found_best]
-    said = interval(above_truth(chosen[label], test))
-    print(f"{label:8} learning rate {found_best[1]:g}, seed {found_best[2]}: {said} nats above truth on test data")
+    rate = min(runs, key=lambda run: above_truth(runs[run], valid).value)[1]
+    short = min(scored[label, rate, seed] for seed in SEEDS)
+    chosen[label] = sixfold.fit(NAMES[label], moons, lr=rate, seed=0, **whole_recipe)
+    now = above_truth(chosen[label], test)
+    print(
+        f"{label:8} learning rate {rate:g}: nats above truth {short:.3f} after {STEPS} steps, {interval(now)} after its recipe's"
+    )
+    assert FAST or now.value < short / 2
+rates = {label: [sum(scored[label, rate, seed] for seed in SEEDS) for rate in RATES] for label in PAIR}
+assert FAST or all(max(found) > 1.3 * min(found) for found in rates.values())
 
 # %% [markdown]
 # ### Likelihood: a number, and how hard one asks
 #
 # The flow's number is exact: asking again gives the same. That of the autoencoder is a bound that tightens with the number $K$
-# of codes drawn for each datum, $\log \frac1K \sum_k p(x \mid z_k)\, p(z_k) / q(z_k \mid x)$, and half of what looks like a
-# difference of models can be a difference of effort. `likelihood_difference` says what the kinds allow to conclude.
+# of codes drawn for each datum, $\log \frac1K \sum_k p(x \mid z_k)\, p(z_k) / q(z_k \mid x)$. With one code a datum, the plain
+# evidence lower bound, the same model looks more than twice as far from the truth as with 512. `likelihood_difference` says
+# what the kinds allow to conclude.
 
 # %%
 efforts = (1, 8, 64, 512)
@@ -532,7 +542,7 @@ asked_so = [above_truth(chosen["vae"], test, effort=effort).value for effort in 
 for effort, value in zip(efforts, asked_so, strict=True):
     print(f"vae, {effort:3} codes a datum: at most {value:.4f} nats above truth")
 print(f"realnvp: {above_truth(chosen['realnvp'], test).value:.4f} nats above truth, exactly")
-assert asked_so[0] > asked_so[-1]
+assert asked_so[0] > (1.0 if FAST else 2.0) * asked_so[-1]
 vae_says, flow_says = (log_prob_of(chosen[label], test, generator=seeded(0)) for label in PAIR)
 verdict = likelihood_difference(vae_says, flow_says)
 print(f"vae less realnvp: {interval(verdict.nats)} nats; {verdict.verdict.relation}: {verdict.verdict.reason}")
@@ -542,7 +552,8 @@ print(f"vae less realnvp: {interval(verdict.nats)} nats; {verdict.verdict.relati
 #
 # A classifier is trained to tell 2,000 draws from 2,000 test data, and its accuracy on held-out ones is 0.5 where it finds
 # nothing. Beside it a question that only known data allow: how many draws fall where the truth has practically nothing, below
-# the density that one true datum in a thousand falls below?
+# the density that one true datum in a thousand falls below? The two need not agree: a classifier weighs all draws alike, and a
+# few strays hardly move its accuracy.
 
 # %%
 far = law.log_prob(law.sample(20_000, generator=seeded(3))).quantile(0.001)
@@ -562,14 +573,15 @@ print(f"strays of vae less those of realnvp: {interval(gap)}")
 # model is good, the codes of data look like draws from the prior; a kernel distance to such draws, which is zero on average
 # where they are equal, says how far they are from it.
 #
-# Then walk in a straight line between the codes of a point of one moon and a point of the other. Both maps are continuous, so
-# each walk has to cross the desert between the moons: no continuous map of a connected space is torn in two.
+# Then walk in a straight line between the codes of a point of one moon and a point of the other. Both maps are continuous, and
+# no continuous map tears a connected space in two: each walk has to cross land between the moons where fewer than one datum in
+# twenty lives, for even the pass between them is no higher.
 
 # %%
 labels = moons.test.labels
 assert labels is not None
 starts, ends = (moons.test.x[labels == k][:5] for k in (0, 1))
-steps = torch.linspace(0, 1, 101)[:, None, None]
+steps, rare = torch.linspace(0, 1, 401)[:, None, None], law.log_prob(test).quantile(0.05)
 window, shown = Window.around(moons.test.x[:2000]), []
 for label, model in chosen.items():
     assert isinstance(model, HasLatent)
@@ -579,8 +591,10 @@ for label, model in chosen.items():
     path = code(starts) + steps * (code(ends) - code(starts))
     walked = model.decode(path.flatten(0, 1)).view(path.shape)
     low = law.log_prob(walked.flatten(0, 1)).view(path.shape[:2]).amin(0)
-    print(f"{label:8} least true log p on each of 5 walks: {[round(v, 1) for v in low.tolist()]}; strays: below {float(far):.1f}")
-    assert FAST or bool((low < far).all())
+    print(
+        f"{label:8} least true log p on each of 5 walks: {[round(v, 1) for v in low.tolist()]}; 1 in 20 data: {float(rare):.1f}"
+    )
+    assert FAST or bool((low < rare).all())
     colours = place_colours(test)
     shown += [
         Panel(f"codes, {label}", z, colours, lines=path, line_colours="#222222"),
@@ -590,9 +604,9 @@ with style():
     show(panels(shown, columns=4, width=11.0))
 
 # %% [markdown]
-# Points are coloured by their place in the plane. In the flow's codes the colours run on smoothly, because the map is
-# invertible; the filament that joins the moons is what a walk follows. The walks of the decoder jump faster, since it may
-# squeeze a wide stretch of plane into little room of code, but it cannot skip it either.
+# Points are coloured by their place in the plane, so that the map can be followed from the colours. A draw of the prior that
+# falls on one of the walks becomes a stray: what cannot be torn is stretched thin, and a good model makes the stretch short in
+# codes and long in the plane.
 #
 # ### What a code is good for
 #
@@ -625,6 +639,13 @@ for label, encoder in readers.items():
     print(f"{label:14} {parts[0].shape[1]:2} numbers: {interval(read[label])} of test digits right from 100 labels")
 print(f"vae less realnvp: {interval(difference(read['vae'], read['realnvp']))}")
 print(f"vae less 16 components: {interval(difference(read['vae'], read['16 components']))}")
+assert FAST or difference(read["vae"], read["realnvp"]).low > 0
+assert FAST or difference(read["vae"], read["16 components"]).low < 0
+
+# %% [markdown]
+# The flow's code loses nothing and still hides the classes from a linear reader, below the pixels that it is made of. The
+# autoencoder's short code keeps them, and is not shown to be better than as many principal components. What a code is good for
+# is a question of its own, which neither likelihood nor samples answer.
 
 # %% [markdown]
 # ## 5. The note, read critically
@@ -643,37 +664,53 @@ print(*compared.note.threats, sep="\n")
 # "equal".
 #
 # **What chance does.** At 95% confidence one in twenty differences of *equal* models is called one. The note says how many that
-# makes. Two checks of it: first two models that are both the truth, many times over; then the same table with intervals so wide
-# that, by Bonferroni's inequality, all of them hold at once with 95%.
+# makes. Two checks of it. First two models that are both the truth, many times over: for a mean the promise is kept; for a
+# kernel distance, which hardly varies between equals, the interval errs to the safe side. Then the same table with intervals so
+# wide that, by Bonferroni's inequality, all of them hold at once with 95%.
 
 # %%
-alarms = []
-for seed in range(20 if FAST else 150):
-    real, one, two = law.sample(600, generator=seeded(seed)).view(3, 200, 2)
-    alarms.append(excludes_zero(difference(*(rbf_distance(x, real)["mean"] for x in (one, two)))))
-false = share_score(torch.tensor(alarms))
-print(f"two perfect models are told apart in {interval(false)} of {len(alarms)} repetitions; 0.05 is what is promised")
-assert FAST or false.low < 0.08, false
+PERFECT: dict[str, Callable[[Tensor, Tensor], Score]] = {
+    "mean log p of samples": lambda x, real: mean_score(law.log_prob(x)),
+    "kernel distance": lambda x, real: rbf_distance(x, real)["mean"],
+}
+for name, metric in PERFECT.items():
+    alarms = []
+    for seed in range(20 if FAST else 200):
+        real, one, two = law.sample(600, generator=seeded(seed)).view(3, 200, 2)
+        alarms.append(excludes_zero(difference(metric(one, real), metric(two, real))))
+    false = share_score(torch.tensor(alarms))
+    print(f"{name}: two perfect models are told apart in {interval(false)} of {len(alarms)} repetitions, 0.05 are promised")
+    assert FAST or false.low < 0.06, false
+assert false.value <= 0.05  # the kernel distance
 wider = stats.norm.ppf(1 - 0.025 / len(gaps)) / stats.norm.ppf(0.975)
 strict = sum(abs(gap.value) > wider * gap.half for gap in gaps)
 print(f"differences of samples in the table: {len(gaps)}; shown one by one: {apart}; shown all at once: {strict}")
 assert strict <= apart
 
 # %% [markdown]
+# **What is only said when it is shown.** One of six models always has the largest spread between its seeds. The note names it
+# only where the paired interval of the difference between two seeds excludes zero: where it holds zero, a second draw of
+# samples from one training would have given as much.
+
+# %%
+for label in outcome.labels:
+    first, *others = outcome.scores(label, "excess" if FAST else "sliced")
+    said = [f"{first.value:.3f} and {other.value:.3f}, difference {interval(difference(first, other))}" for other in others]
+    print(f"{label:8} sliced Wasserstein by seed: " + "; ".join(said))
+
+# %% [markdown]
 # **What could be an artefact of the budget.** A budget in seconds is fair to the reader's time and to nothing else: it ranks
 # how fast families learn as much as what they learn, and it counts steps on a machine that may have been busy. The steps of
-# each training are on record. Two exact models under smaller budgets show how the gap between them moves.
+# each training are on record. The autoencoder is called worse than others by several columns of the table; beside it stands the
+# same model after its whole recipe, from section 4.
 
 # %%
 for label in outcome.labels:
     print(f"{label:8} steps within the budget, by seed: " + ", ".join(r.facts["steps"] for r in outcome.seeds(label)))
-for label in ("made",) if FAST else ("made", "realnvp"):
-    reached = []
-    for seconds in (0.05,) if FAST else (1.0, 2.5):
-        model = sixfold.fit(ROWS[label], moons, minutes=seconds / 60, seed=0)
-        reached.append(f"{seconds:g} s {above_truth(model, test).value:.4f}")
-    reached.append(f"in the table {interval(across(outcome.scores(label, 'excess')))}")
-    print(f"{label:8} nats above truth after " + ",  ".join(reached))
+for label in (label for label in PAIR if label in outcome.labels):
+    short_of, whole_of = across(outcome.scores(label, "excess")), above_truth(chosen[label], test)
+    print(f"{label:8} nats above truth: in the table {interval(short_of)}, after its whole recipe {interval(whole_of)}")
+    assert FAST or whole_of.value < short_of.value
 
 # %% [markdown]
 # **What the note cannot know.** That two moons are like your data. That another learning rate would not turn the table round
@@ -705,7 +742,7 @@ print(check_answer("kernel distance", kernel_distance))
 # %% [markdown]
 # **A difference with its interval.** Write `paired_interval(a, b)`: the 95% interval, low and high, of the mean of `a` less the
 # mean of `b`, scores of two models on the same N data, (N,) each. Some data are hard for every model; what both share must not
-# widen the interval. Most published tables with a "plus or minus" behind each number leave the reader with this draft.
+# widen the interval. Many published tables with a "plus or minus" behind each number leave the reader with this draft.
 
 
 # %%

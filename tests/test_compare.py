@@ -154,6 +154,14 @@ def test_findings_name_the_best_and_who_is_not_shown_to_differ():
     assert "real data are better (-0.05 [" in line
 
 
+@pytest.mark.parametrize(("spread", "shown"), [(0.01, True), (0.5, False)])
+def test_a_dependence_on_the_seed_is_a_finding_when_it_is_shown(spread, shown):
+    # Parts of the two seeds scatter in opposite ways: half the interval of their difference is 0.94 spreads.
+    seeds = [record("a", seed=0, sliced=score(0.1, spread)), record("a", seed=1, sliced=score(0.2, -spread))]
+    found = note_of([outcome(*seeds, record("b", sliced=score(0.1)))], SETTING).findings["moons"]
+    assert any("a depends most on its seed" in line and "0.1 to 0.2 (+0.1 [" in line for line in found) == shown
+
+
 def test_threats_count_seeds_and_comparisons():
     one = note_of([outcome(record("a", 1.0), record("b", 2.0))], SETTING).threats
     assert any(line.startswith("One seed") for line in one)

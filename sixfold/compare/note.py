@@ -278,15 +278,17 @@ def _spaces(outcome: Outcome) -> Iterator[str]:
 
 
 def _spread(outcome: Outcome) -> Iterator[str]:
-    """Which model depends most on its seed."""
-    spans = []
+    """Which model depends most on its seed, of those whose seeds are shown to differ by more than a draw of samples does."""
+    shown = []
     for label in outcome.labels:
-        values = [s.value for s in outcome.scores(label, "sliced")]
-        if len(values) > 1:
-            spans.append((max(values) / min(values), label, min(values), max(values)))
-    if spans:
-        _, label, low, high = max(spans)
-        yield f"{label} depends most on its seed: its sliced Wasserstein distance runs from {low:.3g} to {high:.3g}."
+        scores = sorted(outcome.scores(label, "sliced"), key=lambda s: s.value)
+        gap = contrast(scores[-1:], scores[:1]) if len(scores) > 1 else None
+        if gap is not None and excludes_zero(gap):
+            shown.append((scores[-1].value / scores[0].value, label, scores, gap))
+    if shown:
+        _, label, scores, gap = max(shown, key=lambda found: found[0])
+        runs = f"from {scores[0].value:.3g} to {scores[-1].value:.3g} ({_signed(gap)})"
+        yield f"{label} depends most on its seed: its sliced Wasserstein distance runs {runs}."
 
 
 def _readouts(outcome: Outcome) -> Iterator[str]:
