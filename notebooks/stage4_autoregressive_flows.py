@@ -45,7 +45,7 @@ from sixfold.plot.plane import Window, density, points
 from sixfold.plot.sheets import sheet
 from sixfold.plot.style import DASHES, DENSITY, FAMILY_COLOURS, bare, family_colour, figure, gridded, style
 from sixfold.plot.tradeoff import tradeoff
-from sixfold.plot.warp import between, carried, mesh, rings
+from sixfold.plot.warp import between, carried, mesh, rings, turns
 from sixfold.prob.autoregressive import MaskedAffine
 from sixfold.prob.unfold import stages
 from sixfold.testing.exercises import check_answer
@@ -187,7 +187,7 @@ with style():
 
 # %%
 REALNVPS = {name: fitted(RealNVP, "flow/realnvp", name, steps=STEPS) for name in DATA}
-MAFS = {name: fitted(MAF, "flow/maf", name, steps=STEPS, layers=8) for name in DATA}
+MAFS = {name: fitted(MAF, "flow/maf", name, steps=STEPS, layers=8, mixing="reversal") for name in DATA}
 
 # %% [markdown]
 # A wrong log-determinant does not crash. It trains, towards a "likelihood" that is none. So it is checked against the Jacobian
@@ -251,9 +251,9 @@ assert apart < 1e-9
 
 # %% [markdown]
 # One layer has normal conditionals and no more. A stack is richer: what the first layer leaves of the data is not quite noise,
-# and the next one models that. In the plane the two flows are nearly the same machine with other networks inside, since a layer
-# of MAF and a coupling both move one element by a function of the other. They part in many dimensions: a coupling lets one half
-# depend on the other half, MAF lets each element depend on all before it.
+# and the next one models that, here in the reverse order of the elements. In the plane the two flows are nearly the same
+# machine with other networks inside, since a layer of MAF and a coupling both move one element by a function of the other. They
+# part in many dimensions: a coupling lets one half depend on the other half, MAF lets each element depend on all before it.
 #
 # ## 4. The plane, bent
 #
@@ -280,30 +280,33 @@ assert error < 1e-2, error  # float32 through layers that stretch
 # %% [markdown]
 # No two lines of one kind meet, none ends, and no cell folds over: that is what "smooth and invertible" looks like. Cells that
 # grow on the way are those where data are dense. The other direction is sampling. Below, draws of the base and its contours
-# (circles that hold 39, 86 and 99% of the mass) go back through the layers of MAF, noise first and data last.
+# (circles that hold 39, 86 and 99% of the mass) go back through the layers, noise first and data last. Between layers the
+# pictures are turned so that each lies over the next, which changes nothing about the model and spares the eye its rotations.
 
 # %%
-flow = FLOWS["MAF"]
-out = flow.layers_back(torch.randn(1500, 2, generator=seeded(0))).states
+shown = "spirals" if FAST else "checkerboard"
+flow = REALNVPS[shown]
+out = flow.layers_back(torch.randn(500, 2, generator=seeded(0))).states
 lines = torch.cat([rings((1.0, 2.0, 3.0)), mesh(BOX, lines=9, fine=400)], dim=1)
 wound = carried(lambda p: flow.layers_back(p).states, lines)
+upright = turns(out.flip(0)).flip(0)  # the data stay as they are, what comes before is turned
 hues = place_colours(out[-1])
 COUNT = 3 if FAST else 20
 
 
 def frames() -> Iterator[Figure]:
     """From base to data; between two layers everything moves straight, for the eye alone."""
-    for p, m in zip(between(out, COUNT), between(wound, COUNT), strict=True):
+    for p, m in zip(between(out @ upright, COUNT), between(wound @ upright[:, None], COUNT), strict=True):
         yield panels([Panel("", p, hues, window=BOX, mesh=m)], width=3.6)
 
 
 with style():
-    play(frames(), seconds=5.0, hold=2.0)
+    play(frames(), seconds=6.0, hold=2.0)
 
 # %% [markdown]
-# The disc is drawn out and wound up; it is never cut. Where the arms are apart the model needs next to no mass between them,
-# and it gets there by stretching: thin, but not empty. *Put the checkerboard's flows into `FLOWS`, and its points above, and
-# run again: eight squares out of one disc, with filaments between.*
+# The disc is pulled into squares; it is never cut and no hole is punched in it. Where data are apart the model needs next to no
+# mass between them, and gets there by stretching: thin, but not empty. *Set `shown = "spirals"`, or `flow` to one of `MAFS`,
+# and run again.*
 #
 # ## 5. Learned densities beside the truth
 #
@@ -359,14 +362,14 @@ for name, rows in ROWS.items():
     flows = (rows["MAF"], rows["RealNVP"])
     assert FAST or rows["MADE"].kl < min(r.kl for r in flows), rows
     assert FAST or rows["VAE"].kl > max(r.kl for r in flows), rows
-    shown = {label: lambda x, model=model: nats_of(model, x).nats for label, model in MODELS[name].items()}
+    logs = {label: lambda x, model=model: nats_of(model, x).nats for label, model in MODELS[name].items()}
     with style():
-        show(beside(TRUTH[name].log_prob, shown, WINDOWS[name], side=40 if FAST else 120))
+        show(beside(TRUTH[name].log_prob, logs, WINDOWS[name], side=40 if FAST else 120))
 
 # %% [markdown]
-# MADE's faults are conditionals that are a little too broad, so its edges blur along $x_2$. The flows' faults are of another
-# kind: a veil between the parts, and places where the map could not turn sharply enough. The VAE spreads its mass widest, and
-# how much of that is the model and how much the bound, its number alone cannot say.
+# MADE's faults are ripples: normals that imitate flat squares and thin arms. The flows' faults are of another kind: a veil
+# between the parts and filaments across the white squares, where the map could not be stretched or turned sharply enough. The
+# VAE spreads its mass widest, and how much of that is the model and how much the bound, its number alone cannot say.
 #
 # ## 6. The price, first part: the shape of the map
 #
@@ -376,7 +379,7 @@ for name, rows in ROWS.items():
 # %%
 DEPTHS = (1,) if FAST else (1, 2, 4)
 BY_DEPTH: dict[str, dict[int, MAF | RealNVP]] = {
-    "MAF": {n: fitted(MAF, "flow/maf", "spirals", steps=STEPS, layers=n) for n in DEPTHS},
+    "MAF": {n: fitted(MAF, "flow/maf", "spirals", steps=STEPS, layers=n, mixing="reversal") for n in DEPTHS},
     "RealNVP": {n: fitted(RealNVP, "flow/realnvp", "spirals", steps=STEPS, couplings=n) for n in DEPTHS},
 }
 normals = fitted(MADE, "autoregressive/made", "spirals", steps=STEPS, orders=1, components=1)
@@ -391,11 +394,12 @@ with style():
         kl = {n: row(flow, "spirals").kl for n, flow in flows_of.items()} | {8: ROWS["spirals"][label].kl}
         print(f"{label}: KL to the truth in nats: " + ", ".join(f"{n} layers {v:.3f}" for n, v in kl.items()))
         assert FAST or kl[1] > kl[2] > 1.1 * kl[8], kl
-        assert FAST or abs(single - kl[1]) < 0.15, (single, kl)
+        assert FAST or abs(single - kl[1]) < 0.25, (single, kl)
         axes.plot([*kl], [*kl.values()], "o", linestyle=dash, color=GREEN, label=label)
     axes.plot([1], [single], "s", color=BLUE, label="MADE, one normal")
     axes.axhline(ROWS["spirals"]["MADE"].kl, color=BLUE, linewidth=1.2, label="MADE, 16 normals")
-    axes.set(xscale="log", xlabel="layers", ylabel="KL to the truth, nats", ylim=(0, 1.1 * max(kl.values())))
+    axes.set(xscale="log", xlabel="layers", ylabel="KL to the truth, nats")
+    axes.set_ylim(bottom=0)
     axes.minorticks_off()
     axes.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
     axes.legend(fontsize=8)
@@ -481,7 +485,10 @@ DIMS = (4, 16) if FAST else (4, 16, 64, 256)
 def seconds(name: str, dims: int, **options: Any) -> float:
     """Seconds for 64 draws of an untrained model of ``dims`` real numbers, which cost as much as a trained one's."""
     model = sixfold.build(name, DataSpec((dims,), Support("real")), **options)
-    return cost(model, lambda: model.sample(64, generator=seeded(0))).seconds
+    model.sample(64)  # once for what is only slow the first time
+    began = time.perf_counter()
+    model.sample(64)
+    return time.perf_counter() - began
 
 
 TIMES = {
@@ -492,8 +499,8 @@ TIMES = {
 with style():
     made = figure(5.4, 2.8)
     axes = gridded(made.subplots())
-    for (label, took), dash in zip(TIMES.items(), DASHES, strict=False):
-        axes.plot(DIMS, took, "o", linestyle=dash, color=GREEN, label=label)
+    for (label, took), stroke in zip(TIMES.items(), DASHES, strict=False):
+        axes.plot(DIMS, took, "o", linestyle=stroke, color=GREEN, label=label)
         print(f"{label:24}" + "   ".join(f"D = {d}: {s:.4f} s" for d, s in zip(DIMS, took, strict=True)))
     axes.set(xscale="log", yscale="log", xlabel="elements of a datum", ylabel="seconds for 64 draws")
     axes.minorticks_off()
@@ -580,9 +587,9 @@ assert FOUND["top-k"]["1"].distinct == 1, "greedy draws are one image"
 
 # %% [markdown]
 # Go down a block: the likelihood rises at every step, past that of real images and without end. Then read the coverage beside
-# it. A small dose does no harm, for it cuts off values that the model itself gets wrong. Then coverage falls, slowly and all at
-# once, while likelihood and precision still say that all is well. The likeliest row is the greedy one, and it is a single
-# image.
+# it. A small dose helps: it cuts off values that the model itself gets wrong, which would spoil a whole image each. Past it
+# coverage falls to nothing, while the likelihood keeps rising and precision gives no alarm. The likeliest row is the greedy
+# one, and it is a single image.
 
 # %%
 for rule in IMAGES.keys() - {"images"}:
@@ -591,7 +598,7 @@ for rule in IMAGES.keys() - {"images"}:
     assert FAST or likelier == sorted(likelier), "each step of a block is likelier"
     assert FAST or last.nats > held_out.nats + 30, "and at last far likelier than real images"
     assert FAST or last.coverage < asis.coverage - 0.2, "while much of the data has no sample near"
-assert FAST or FOUND["nucleus"]["0.9"].coverage > asis.coverage - 0.1, "a small dose does no harm"
+assert FAST or FOUND["nucleus"]["0.9"].coverage > asis.coverage, "a small dose helps"
 with style():
     curves = {rule: {name: (j.nats, j.coverage) for name, j in settings.items()} for rule, settings in FOUND.items()}
     anchors = {f"{name} images": point for name, point in curves.pop("images").items() if name == "training"}
@@ -607,17 +614,17 @@ with style():
         sheet(
             to_pixels(chosen, DIGITS.spec),
             12,
-            rows=[f"{rule.replace('temperature', 'temp.')} {setting}" for rule, setting in SHOWN],
+            rows=[f"{rule.replace('temperature', 'temp.')} {setting}".removeprefix("images ") for rule, setting in SHOWN],
             width=7.0,
         )
     )
 
 # %% [markdown]
-# The trap in one sentence: *the likelihood of samples says how typical they are to the model, and a sampler can raise it by
-# drawing less.* By eye or by likelihood a cool temperature wins; by what is missing it loses. Real images are the anchor: a
-# sample far likelier than data is no better than one far less likely. *Change the settings in `IMAGES`, or the model to
-# `autoregressive/pixelcnn` with `steps=1000`, which knows that pixels are neighbours, and run again: the curve moves, and bends
-# the same way.*
+# The trap in one sentence: *the likelihood of samples says what the model finds likely, and a sampler can raise it by drawing
+# less.* By likelihood the coldest temperature wins; by what is missing it loses, and the best dose lies where likelihood shows
+# nothing. Real images are the anchor: a sample far likelier than data is no better than one far less likely. *Change the
+# settings in `IMAGES`, or the model to `autoregressive/pixelcnn` with `steps=1000`, which knows that pixels are neighbours, and
+# run again: the curve moves, and bends the same way.*
 #
 # ## Exercises
 #
