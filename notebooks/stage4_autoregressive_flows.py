@@ -623,8 +623,8 @@ with style():
 # The trap in one sentence: *the likelihood of samples says what the model finds likely, and a sampler can raise it by drawing
 # less.* By likelihood the coldest temperature wins; by what is missing it loses, and the best dose lies where likelihood shows
 # nothing. Real images are the anchor: a sample far likelier than data is no better than one far less likely. *Change the
-# settings in `IMAGES`, or the model to `autoregressive/pixelcnn` with `steps=1000`, which knows that pixels are neighbours, and
-# run again: the curve moves, and bends the same way.*
+# settings in `IMAGES` and run again; or put `pixels = sixfold.fit("autoregressive/pixelcnn", "digits", steps=400)` before this
+# section, a model which knows that pixels are neighbours (some minutes): the curve lies higher and bends the same way.*
 #
 # ## Exercises
 #
