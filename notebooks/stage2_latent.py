@@ -359,7 +359,7 @@ with style():
 moons = sixfold.load_data("moons")
 assert moons.truth is not None
 x_moons = moons.test.x[: 10 if FAST else 100]
-shared: dict[str, Any] = {"latent": 2, "width": 64, "depth": 2, "lr": 3e-3, "steps": 20 if FAST else 1500, "seed": 0}
+shared: dict[str, Any] = {"latent": 2, "width": 64, "depth": 2, "lr": 3e-3, "steps": 5 if FAST else 1500, "seed": 0}
 vae = fit("vae/vae", "moons", **shared)
 iwae = fit("vae/iwae", "moons", particles=8, estimator="plain", **shared)
 for name, model in (("vae", vae), ("iwae", iwae)):
@@ -516,7 +516,7 @@ def film(steps: int, frames: int) -> Iterator[Figure]:
 
 
 with style():
-    play(film(10 if FAST else 700, 3 if FAST else 18), seconds=5.0, hold=2.0, dpi=80)
+    play(film(6 if FAST else 700, 3 if FAST else 18), seconds=5.0, hold=2.0, dpi=80)
 atlas.eval()
 
 # %% [markdown]
@@ -611,7 +611,7 @@ ring = sixfold.load_data("ring8")
 assert isinstance(ring.truth, Mixture)
 x_ring = ring.test.x[: 50 if FAST else 1000]
 same: dict[str, Any] = {
-    "latent": 2, "width": 64, "depth": 2, "components": 8, "start": 1.0, "lr": 3e-3, "steps": 20 if FAST else 2000, "seed": 2,
+    "latent": 2, "width": 64, "depth": 2, "components": 8, "start": 1.0, "lr": 3e-3, "steps": 5 if FAST else 2000, "seed": 2,
 }  # fmt: skip
 choices: dict[str, dict[str, float]] = {
     "no warm-up": {"beta_warmup": 0.0},
@@ -695,7 +695,7 @@ betas = [0.25, 1.0, 4.0, 16.0]
 many_units: dict[float, Model] = {}
 slept: list[float] = []
 reached: dict[float, tuple[float, float]] = {}
-sixteen: dict[str, Any] = {"latent": 16, "width": 128, "components": 3, "steps": 10 if FAST else 500, "lr": 3e-3, "seed": 0}
+sixteen: dict[str, Any] = {"latent": 16, "width": 128, "components": 3, "steps": 5 if FAST else 500, "lr": 3e-3, "seed": 0}
 unit_kl: dict[float, Tensor] = {}
 for beta in betas:
     model = many_units[beta] = fit("vae/vae", "digits", beta=beta, **sixteen)
