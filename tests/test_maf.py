@@ -377,7 +377,7 @@ def test_capabilities_and_refusals() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "name", "chosen"),
-    [((2,), "auto", LU), ((1, 2, 2), "auto", Permutation), ((2,), "rotation", Rotation), ((2,), "reversal", Permutation)],
+    [((3,), "auto", LU), ((2,), "auto", Permutation), ((1, 2, 2), "auto", Permutation), ((2,), "rotation", Rotation)],
 )
 def test_mixing_follows_the_data_unless_it_is_named(shape: tuple[int, ...], name: str, chosen: type[Bijection]) -> None:
     model = MAF(DataSpec(shape, REAL), layers=3, mixing=name)  # type: ignore[arg-type]
@@ -385,10 +385,10 @@ def test_mixing_follows_the_data_unless_it_is_named(shape: tuple[int, ...], name
 
 
 @pytest.mark.slow
-def test_recipe_comes_within_a_tenth_of_a_nat_on_two_moons() -> None:
+def test_recipe_comes_close_to_the_truth_on_two_moons() -> None:
     data = load("moons").unconditional()
     model = build("flow/maf", data.spec)
     fit_model(model, data, Recipe.of(recipe("flow/maf")))
     x = data.test.rows()
     assert data.truth is not None
-    assert model.log_prob(x).mean().nll < -float(data.truth.log_prob(x).mean()) + 0.1  # type: ignore[attr-defined]
+    assert model.log_prob(x).mean().nll < -float(data.truth.log_prob(x).mean()) + 0.05  # type: ignore[attr-defined]

@@ -48,7 +48,8 @@ class MAF(Flow):
         depth: residual blocks of a layer's network, of two hidden layers each.
         direct: connect elements to outputs also directly, D * D weights twice: dependence that is linear needs no units.
         mixing: between layers: lu, any invertible matrix; rotation, any orthogonal one; permutation, a fixed random one;
-            reversal, the order of the layer before backwards; auto is reversal for images and lu for everything else.
+            reversal, the order of the layer before backwards; auto is reversal for images and for two elements, which it lets
+            take turns, and lu for everything else.
         bound: largest log-scale of one layer; more sharpens in fewer layers and is less stable.
         inverse: of a layer: cached computes each unit once; fixed-point needs few passes over all elements, which suits devices
             that are quick at large ones; naive needs one pass for each element. All three give the same data.
@@ -96,7 +97,7 @@ class MAF(Flow):
 def _mixing(name: Mixing, spec: DataSpec) -> Bijection:
     """The mixing before a layer, one that fits the data where none is named."""
     if name == "auto":
-        name = "reversal" if spec.is_image else "lu"
+        name = "reversal" if spec.is_image or spec.dims == 2 else "lu"
     return Permutation(torch.arange(spec.dims).flip(0)) if name == "reversal" else mixing_for(name, spec.dims)
 
 
