@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -301,6 +303,19 @@ def test_the_last_is_kept_on_request_and_patience_ends_a_run():
     assert fit_model(model, plane(), Recipe(steps=100, batch=32, validate_every=0.1, keep_best=False)).best == 2.0
     assert int(model.steps) == 100
     assert fit_model(Seesaw(PLANE), plane(), Recipe(steps=100, batch=32, validate_every=0.1, patience=3)).steps == 50
+
+
+def test_slow_validation_takes_little_of_a_budget_of_time():
+    class Slow(Seesaw):
+        def criterion(self, batch):
+            time.sleep(0.1)
+            return super().criterion(batch)
+
+    recipe = Recipe(minutes=0.03, batch=32, validate_every=0.01, validate_rows=64)
+    fit = fit_model(Slow(PLANE), plane(), recipe)
+    found = [r["seconds"] for r in fit.history if "valid" in r]
+    assert 2 <= len(found) <= 4  # of 1.8 s: one at 0.02 s, which takes 0.1 s or more, then one a second at most, and the end
+    assert all(after - before >= 1.0 for before, after in pairwise(found[:-1]))
 
 
 def test_validation_has_the_same_noise_every_time_and_another_seed():

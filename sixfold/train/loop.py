@@ -51,6 +51,9 @@ LEAST = 64
 GLANCE = 0.1
 """Least seconds between two calls of ``on_step``."""
 
+SPARE = 10
+"""Of a budget of time, training gets so many times what validation takes, but for the first and the last one."""
+
 OnStep = Callable[[Progress], None]
 
 
@@ -83,6 +86,8 @@ class _Counters:
         batches: taken so far by all players; also the number of the next batch.
         seconds: of training so far.
         validations: so far.
+        validated: seconds at the last of them.
+        spared: seconds before which a budget of time affords no further one.
         judged: whether the model has a criterion to validate by, as far as is known.
         best: least criterion so far.
         stale: validations since then.
@@ -95,6 +100,8 @@ class _Counters:
     batches: int = 0
     seconds: float = 0.0
     validations: int = 0
+    validated: float = 0.0
+    spared: float = 0.0
     judged: bool = True
     best: float | None = None
     stale: int = 0
@@ -349,6 +356,8 @@ class _Run:
     def _rest(self, folder: Path | None) -> None:
         """Log, validate, and remember and save a good state, each when it is due."""
         over, rounds = self._over(), self.at.rounds
+        if self.at.spared < self.at.validated:  # the first round since a validation, which tells what that took
+            self.at.spared = self.at.validated + SPARE * (self.at.seconds - self.at.validated)
         if self._logging(rounds):
             self._log()
         validating, resting = self._validating(over=over), rounds % REST == 0 or over
@@ -382,12 +391,14 @@ class _Run:
         every = self.recipe.validate_every
         if not every or not self.at.judged or not len(self.data.valid):
             return False
-        return over or math.floor(self._share() / every + 1e-9) > self.at.validations
+        affordable = self.total is not None or self.at.seconds >= self.at.spared
+        return over or (affordable and math.floor(self._share() / every + 1e-9) > self.at.validations)
 
     @torch.no_grad()
     def _validate(self) -> None:
         """Criterion of the averaged parameters on fixed rows with fixed noise; the best ones are kept."""
         self.at.validations = math.floor(self._share() / self.recipe.validate_every + 1e-9)
+        self.at.validated = self.at.seconds
         self.model.eval()
         with self.state.average.inside():
             value = self._criterion()

@@ -41,7 +41,8 @@ class Recipe:
         clip: largest norm of one player's gradient, scaled down to it beyond; 0 never clips.
         ema: decay of the running mean of the parameters that is validated, kept and sampled; more averages longer; 0 is off.
         precision: of the arithmetic; bfloat16 runs the loss under autocast and keeps parameters in float32.
-        validate_every: share of the run between two validations; 0 never validates.
+        validate_every: share of the run between two validations; 0 never validates. Of a budget of minutes they take a tenth at
+            most, and come less often where they take long.
         validate_rows: validation data that are used, the first ones; more makes the choice surer and slower.
         keep_best: keep the parameters with the best validation rather than the last ones, where the model has a criterion.
         patience: validations without a new best before training stops early; 0 never stops early.
