@@ -53,8 +53,11 @@ def executed(path: Path) -> nbformat.NotebookNode:
 def main() -> int:
     """Run the stages that are named, or all."""
     parser = argparse.ArgumentParser(description="Run the course and write its notebooks.")
-    parser.add_argument("stages", nargs="*", choices=[[], *stages()], help="names of scripts without .py; all by default")
-    for name in parser.parse_args().stages or stages():
+    parser.add_argument("stages", nargs="*", help="names of scripts without .py; all by default")
+    chosen = parser.parse_args().stages or [*stages()]
+    if unknown := [name for name in chosen if name not in stages()]:
+        parser.error(f"no stage is called {unknown[0]!r}; expected one of {', '.join(stages())}")
+    for name in chosen:
         began = time.monotonic()
         try:
             book = executed(stages()[name])
